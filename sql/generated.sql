@@ -1,0 +1,95 @@
+create function repl_set_expression(relation regclass, column_name name, expression text,
+                                    on_error text default 'fail', backfill boolean default true)
+    returns bigint
+    language c volatile
+    as 'MODULE_PATHNAME', 'repl_set_expression_wrapper';
+comment on function repl_set_expression(regclass, name, text, text, boolean) is
+    'derives a plain column from the other columns of its row, for replicated and for local rows; on_error: fail or null; backfill: bring existing rows up, too, now and in this transaction';
+
+create function repl_drop_expression(relation regclass, column_name name)
+    returns void
+    language c volatile
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'repl_drop_expression_wrapper';
+comment on function repl_drop_expression(regclass, name) is
+    'ends the derivation of a column; its values stay';
+
+create function repl_adopt_generated(relation regclass, column_name name default null)
+    returns setof name
+    language c volatile rows 5
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'repl_adopt_generated_wrapper';
+comment on function repl_adopt_generated(regclass, name) is
+    'turns a stored generated column, or all of the table, into plain columns with rules of the same expressions';
+
+create function _repl_generate()
+    returns trigger
+    language c
+    as 'MODULE_PATHNAME', 'repl_generate';
+comment on function _repl_generate() is
+    'internal: computes the derived columns of a row, for the trigger zzz_replwarden';
+
+create function _repl_rule()
+    returns trigger
+    language c
+    as 'MODULE_PATHNAME', 'repl_rule';
+comment on function _repl_rule() is
+    'internal: marks a disabled trigger that stores the rule of a derived column';
+
+create function _repl_row_differs(record)
+    returns boolean
+    language c volatile strict
+    as 'MODULE_PATHNAME', 'repl_row_differs';
+comment on function _repl_row_differs(record) is
+    'internal: whether some derived column of a row is not as its rule says';
+
+create function _repl_rule_expression(oid)
+    returns text
+    language c stable strict
+    as 'MODULE_PATHNAME', 'repl_rule_expression_wrapper';
+comment on function _repl_rule_expression(oid) is
+    'internal: the expression of the rule that this trigger stores';
+
+-- Unlogged: it must not be published where this subscriber publishes all tables itself.
+create unlogged table _repl_failures (
+    trigger oid not null,
+    rows bigint not null,
+    last_error text not null,
+    last_error_at timestamptz not null
+);
+comment on table _repl_failures is
+    'internal: rows whose derived column became NULL because the expression failed, by the trigger of the rule';
+
+create function _repl_failure_counts()
+    returns table (trigger oid, rows bigint, last_error text, last_error_at timestamptz)
+    language c stable rows 10
+    as 'MODULE_PATHNAME', 'repl_failure_counts_wrapper';
+comment on function _repl_failure_counts() is
+    'internal: _repl_failures by rule, errors only for those who may see them';
+
+create function _repl_on_create_trigger()
+    returns event_trigger
+    language c
+    as 'MODULE_PATHNAME', 'repl_on_create_trigger_wrapper';
+comment on function _repl_on_create_trigger() is
+    'internal: lets a rule fall with its column';
+
+create function _repl_on_drop()
+    returns event_trigger
+    language c
+    as 'MODULE_PATHNAME', 'repl_on_drop_wrapper';
+comment on function _repl_on_drop() is
+    'internal: removes the trigger of a table whose last rule is gone';
+
+create event trigger replwarden_create_trigger on ddl_command_end
+    when tag in ('CREATE TRIGGER')
+    execute function _repl_on_create_trigger();
+comment on event trigger replwarden_create_trigger is
+    'a rule that a restore brings falls with its column, as one that repl_set_expression() sets';
+alter event trigger replwarden_create_trigger enable always;
+
+create event trigger replwarden_drop on sql_drop
+    execute function _repl_on_drop();
+comment on event trigger replwarden_drop is
+    'a table whose last rule is dropped, in whatever way, keeps no trigger of replwarden';
+alter event trigger replwarden_drop enable always;

@@ -1,0 +1,79 @@
+-- Why a rule does not do its work everywhere; NULL when it does.
+create function _repl_rule_problem(rule oid)
+    returns text
+    language sql stable
+begin atomic
+    with rule as (
+        select t.oid, t.tgrelid, t.tgfoid from pg_catalog.pg_trigger t where t.oid = rule
+    ), leaf as (
+        select r.tgrelid as oid from rule r
+         where not exists (select from pg_catalog.pg_partition_tree(r.tgrelid) p where p.isleaf)
+        union
+        select p.relid from rule r, pg_catalog.pg_partition_tree(r.tgrelid) p where p.isleaf
+    ), generate as (
+        select leaf.oid as leaf, t.tgenabled
+          from leaf
+          left join pg_catalog.pg_trigger t
+               on t.tgrelid = leaf.oid and t.tgname = 'zzz_replwarden'
+    ), problem (rank, text) as (
+        select 1, pg_catalog.format(
+                   'trigger zzz_replwarden is missing on %s: set the rule again', g.leaf::regclass)
+          from generate g where g.tgenabled is null
+        union all
+        select 2, pg_catalog.format(
+                   'trigger zzz_replwarden does not fire for replicated rows: ALTER TABLE %s ENABLE ALWAYS TRIGGER zzz_replwarden',
+                   g.leaf::regclass)
+          from generate g where g.tgenabled <> 'A'
+        union all
+        select 3, pg_catalog.format(
+                   '%s has no primary key or replica identity index, so that replication may miss rows: ALTER TABLE %s ADD PRIMARY KEY',
+                   leaf.oid::regclass, leaf.oid::regclass)
+          from leaf
+         where not exists (select from pg_catalog.pg_index i
+                            where i.indrelid = leaf.oid and i.indisvalid and i.indimmediate
+                              and (i.indisprimary or i.indisreplident))
+        union all
+        select 4, pg_catalog.format(
+                   'trigger %I on %s fires after the columns are derived: ALTER TRIGGER %I ON %s RENAME TO a name before zzz_replwarden',
+                   t.tgname, t.tgrelid::regclass, t.tgname, t.tgrelid::regclass)
+          from leaf join pg_catalog.pg_trigger t on t.tgrelid = leaf.oid
+         where not t.tgisinternal and t.tgname > 'zzz_replwarden'::name collate "C"
+           and t.tgtype & 3 = 3 and t.tgtype & 20 <> 0
+    )
+    select problem.text from problem order by problem.rank, problem.text limit 1;
+end;
+comment on function _repl_rule_problem(oid) is
+    'internal: why a rule does not do its work everywhere';
+
+create view repl_generated_columns as
+    select t.tgrelid::regclass as relation,
+           a.attname as column_name,
+           _repl_rule_expression(t.oid) as expression,
+           -- pg_trigger keeps arguments as bytes, each ended by a zero.
+           pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1) as on_error,
+           case when problem.text is not null then 'broken'
+                when f.rows > 0 then 'failing'
+                else 'live' end as state,
+           coalesce(f.rows, 0) as rows_failed,
+           coalesce(problem.text, f.last_error) as last_error,
+           f.last_error_at
+      from pg_catalog.pg_trigger t
+      join pg_catalog.pg_attribute a on a.attrelid = t.tgrelid and a.attnum = t.tgattr[0]
+      left join _repl_failure_counts() f on f.trigger = t.oid
+      cross join lateral (select _repl_rule_problem(t.oid) as text offset 0) problem
+     where t.tgfoid = '_repl_rule'::regproc and t.tgparentid = 0;
+comment on view repl_generated_columns is
+    'derived columns: their rules, and whether they work';
+comment on column repl_generated_columns.relation is 'the table, or the partitioned table for all of its partitions';
+comment on column repl_generated_columns.column_name is 'the plain column that is derived';
+comment on column repl_generated_columns.expression is 'what it is derived from';
+comment on column repl_generated_columns.on_error is
+    'fail: an error of the expression is the statement''s error; null: the column becomes NULL and the row is counted';
+comment on column repl_generated_columns.state is
+    'live; failing: rows became NULL because the expression failed; broken: see last_error';
+comment on column repl_generated_columns.rows_failed is
+    'rows that became NULL since the rule was set or the server last crashed';
+comment on column repl_generated_columns.last_error is
+    'what is broken and how to mend it, or else the error of the last such row, for the table''s owner and pg_monitor';
+comment on column repl_generated_columns.last_error_at is 'when the last such row was written';
+grant select on repl_generated_columns to public;

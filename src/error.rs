@@ -1,0 +1,416 @@
+//! Every error and warning that a user can meet: SQLSTATE, message, detail, hint.
+
+use pgrx::pg_sys::errcodes::PgSqlErrorCode::{self, *};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::spi::SpiError;
+use pgrx::{PgLogLevel, pg_sys};
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("argument \"{0}\" must not be null")]
+    NullArgument(&'static str),
+    #[error("relation with OID {} does not exist", .oid.to_u32())]
+    UnknownTable { oid: pg_sys::Oid },
+    #[error("\"{relation}\" is {kind}, not a table")]
+    NotATable {
+        relation: String,
+        kind: &'static str,
+    },
+    #[error("must be owner of table {table}")]
+    NotTableOwner { table: String },
+    #[error("column \"{column}\" of table {table} does not exist")]
+    UnknownColumn { table: String, column: String },
+    #[error("column \"{column}\" of table {table} is a system column")]
+    SystemColumn { table: String, column: String },
+    #[error("column \"{column}\" of table {table} is a generated column already")]
+    AlreadyGenerated { table: String, column: String },
+    #[error("column \"{column}\" of table {table} is not a generated column")]
+    NotGenerated { table: String, column: String },
+    #[error("column \"{column}\" of table {table} is a virtual generated column")]
+    VirtualColumn { table: String, column: String },
+    #[error("columns of table {table} are inherited from {parent}")]
+    InheritedColumns { table: String, parent: String },
+    #[error("column \"{column}\" of table {table} has another expression in partition {partition}")]
+    PartitionExpressionDiffers {
+        table: String,
+        column: String,
+        partition: String,
+    },
+    #[error("column \"{column}\" of table {table} is an identity column")]
+    IdentityColumn { table: String, column: String },
+    #[error("column \"{column}\" of table {table} is part of the primary key or replica identity")]
+    PartOfReplicaIdentity { table: String, column: String },
+    #[error("column \"{column}\" of table {table} is part of a partition key")]
+    PartOfPartitionKey { table: String, column: String },
+    #[error("table {table} has neither a primary key nor a replica identity index")]
+    NoIdentityIndex { table: String },
+    #[error("the rules of partition {table} are those of {ancestor}")]
+    RuleOfAncestor { table: String, ancestor: String },
+    #[error("partition {partition} of table {table} has rules of its own")]
+    RuleOfPartition { table: String, partition: String },
+    #[error("table {table} has a trigger named \"zzz_replwarden\" that is not replwarden's")]
+    TriggerNameTaken { table: String },
+    #[error("trigger {trigger} would fire after the derived columns are computed")]
+    LaterTrigger { trigger: String },
+    #[error("column \"{column}\" of table {table} has no rule")]
+    NoRule { table: String, column: String },
+    #[error("invalid value for parameter \"on_error\": \"{value}\"")]
+    UnknownOnError { value: String },
+    #[error(
+        "column \"{column}\" of table {table} is NOT NULL, so a failed expression cannot make it NULL"
+    )]
+    NotNullColumn { table: String, column: String },
+    #[error("what is to derive column \"{column}\" of table {table} is not one expression")]
+    NotOneExpression {
+        table: String,
+        column: String,
+        text: String,
+    },
+    #[error("cannot derive column \"{column}\" of table {table}: {message}")]
+    ExpressionRefused {
+        table: String,
+        column: String,
+        text: String,
+        code: PgSqlErrorCode,
+        message: String,
+        detail: Option<String>,
+        hint: Option<String>,
+    },
+    #[error(
+        "the expression for column \"{column}\" of table {table} reads what a derived column cannot"
+    )]
+    UnusableReference {
+        table: String,
+        column: String,
+        reason: String,
+    },
+    #[error("column \"{column}\" of table {table} is read by the rule of column \"{reader}\"")]
+    SourceOfRule {
+        table: String,
+        column: String,
+        reader: String,
+    },
+    #[error("the expression for column \"{column}\" of table {table} is volatile")]
+    VolatileExpression { table: String, column: String },
+    #[error(
+        "the expression for column \"{column}\" of table {table} depends on settings or on the time"
+    )]
+    MutableExpression { table: String, column: String },
+    #[error(
+        "column \"{column}\" of table {relation} is of type {column_type} but its expression is of type {expression_type}"
+    )]
+    TypeMismatch {
+        relation: String,
+        column: String,
+        column_type: String,
+        expression_type: String,
+    },
+    #[error("the owner of table {table} may not execute function {function}")]
+    FunctionNotExecutable { table: String, function: String },
+    #[error("function {function} does not work with the search_path of replication: {reason}")]
+    FunctionNeedsSearchPath { function: String, reason: String },
+    #[error("function {function} has no search_path of its own")]
+    FunctionWithoutSearchPath { function: String },
+    #[error("cannot derive column \"{column}\" of the existing rows of table {table}: {message}")]
+    ExistingRow {
+        table: String,
+        column: String,
+        code: PgSqlErrorCode,
+        message: String,
+        detail: Option<String>,
+    },
+    #[error("function was not called as a BEFORE INSERT OR UPDATE trigger FOR EACH ROW")]
+    NotFiredAsRowTrigger,
+    #[error("argument is not a row of a table")]
+    NotARowOfATable,
+    #[error("a rule of this table cannot be read")]
+    DamagedRule,
+    #[error("extension replwarden is not installed in this database")]
+    NotInstalled,
+    #[error("a query of replwarden failed: {0}")]
+    Query(#[from] SpiError),
+}
+
+impl Error {
+    fn code(&self) -> PgSqlErrorCode {
+        match self {
+            Self::NullArgument(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::UnknownTable { .. } => ERRCODE_UNDEFINED_TABLE,
+            Self::NotATable { .. } => ERRCODE_WRONG_OBJECT_TYPE,
+            Self::NotTableOwner { .. } | Self::FunctionNotExecutable { .. } => {
+                ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
+            Self::UnknownColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
+            Self::SystemColumn { .. } | Self::UnusableReference { .. } => {
+                ERRCODE_INVALID_COLUMN_REFERENCE
+            }
+            Self::AlreadyGenerated { .. }
+            | Self::NotGenerated { .. }
+            | Self::IdentityColumn { .. }
+            | Self::PartOfReplicaIdentity { .. }
+            | Self::PartOfPartitionKey { .. }
+            | Self::VolatileExpression { .. }
+            | Self::SourceOfRule { .. } => ERRCODE_INVALID_OBJECT_DEFINITION,
+            Self::VirtualColumn { .. } | Self::PartitionExpressionDiffers { .. } => {
+                ERRCODE_FEATURE_NOT_SUPPORTED
+            }
+            Self::InheritedColumns { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
+            Self::NoIdentityIndex { .. }
+            | Self::RuleOfAncestor { .. }
+            | Self::RuleOfPartition { .. }
+            | Self::LaterTrigger { .. }
+            | Self::FunctionNeedsSearchPath { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::TriggerNameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
+            Self::NoRule { .. } => ERRCODE_UNDEFINED_OBJECT,
+            Self::UnknownOnError { .. } | Self::NotNullColumn { .. } => {
+                ERRCODE_INVALID_PARAMETER_VALUE
+            }
+            Self::NotOneExpression { .. } => ERRCODE_SYNTAX_ERROR,
+            Self::ExpressionRefused { code, .. } | Self::ExistingRow { code, .. } => *code,
+            Self::TypeMismatch { .. } => ERRCODE_DATATYPE_MISMATCH,
+            Self::MutableExpression { .. } | Self::FunctionWithoutSearchPath { .. } => {
+                ERRCODE_WARNING
+            }
+            Self::NotFiredAsRowTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Self::NotARowOfATable => ERRCODE_DATATYPE_MISMATCH,
+            Self::NotInstalled => ERRCODE_UNDEFINED_OBJECT,
+            Self::DamagedRule | Self::Query(_) => ERRCODE_INTERNAL_ERROR,
+        }
+    }
+
+    /// What the matter is, and what to do about it.
+    fn detail_and_hint(&self) -> (String, String) {
+        let (detail, hint): (&str, &str) = match self {
+            Self::NullArgument(_) => (
+                "Only arguments that have a default can be left out.",
+                "Give it a value.",
+            ),
+            Self::UnknownTable { .. } => (
+                "The table may have been dropped since its OID was taken.",
+                "Name the table: 'schema.table'::regclass.",
+            ),
+            Self::NotATable { .. } => (
+                "Only tables and partitioned tables can have derived columns.",
+                "Name the table that replication writes to.",
+            ),
+            Self::NotTableOwner { .. } => (
+                "Derived columns are part of a table's definition, as triggers are.",
+                "Ask the owner of the table, or SET ROLE to it.",
+            ),
+            Self::UnknownColumn { table, .. } => {
+                return (
+                    "A rule needs a plain column to write to.".to_owned(),
+                    format!("ALTER TABLE {table} ADD COLUMN …, or look at \\d {table}."),
+                );
+            }
+            Self::SystemColumn { .. } => (
+                "System columns are written by the server alone.",
+                "Name a column of the table's own.",
+            ),
+            Self::AlreadyGenerated { table, .. } => {
+                return (
+                    "The server computes it already, and allows no trigger to.".to_owned(),
+                    format!(
+                        "SELECT repl_adopt_generated('{table}') makes it a plain column with a rule."
+                    ),
+                );
+            }
+            Self::NotGenerated { table, column } => {
+                return (
+                    "Only a GENERATED ALWAYS AS (…) STORED column can be adopted.".to_owned(),
+                    format!(
+                        "SELECT repl_set_expression('{table}', '{column}', …) derives a plain column."
+                    ),
+                );
+            }
+            Self::VirtualColumn { .. } => (
+                "It has no values that could be kept; it is computed when it is read.",
+                "Leave it as it is, or drop it, add a plain column and use repl_set_expression().",
+            ),
+            Self::InheritedColumns { parent, .. } => {
+                return (
+                    "PostgreSQL lets an inherited column change only together with its parent's."
+                        .to_owned(),
+                    format!(
+                        "SELECT repl_adopt_generated('{parent}') adopts it with all its children."
+                    ),
+                );
+            }
+            Self::PartitionExpressionDiffers { .. } => (
+                "One rule for all partitions would change values.",
+                "Give the partition the same expression, or detach it first.",
+            ),
+            Self::IdentityColumn { .. } => (
+                "Its values come from a sequence.",
+                "ALTER TABLE … ALTER COLUMN … DROP IDENTITY, or derive another column.",
+            ),
+            Self::PartOfReplicaIdentity { .. } => (
+                "Replication finds rows by the values that the publisher sends for this column.",
+                "Derive another column, or choose a replica identity without this one.",
+            ),
+            Self::PartOfPartitionKey { .. } => (
+                "The partition of a row is chosen before the column is computed.",
+                "Derive another column.",
+            ),
+            Self::NoIdentityIndex { table } => {
+                return (
+                    "Where the publisher sends whole rows (REPLICA IDENTITY FULL), replication would look for \
+                     rows in which the derived column is NULL, find none, and skip every UPDATE and DELETE \
+                     without a word."
+                        .to_owned(),
+                    format!(
+                        "ALTER TABLE {table} ADD PRIMARY KEY (…), or CREATE UNIQUE INDEX on NOT NULL columns and \
+                         ALTER TABLE {table} REPLICA IDENTITY USING INDEX …. Otherwise leave the column GENERATED."
+                    ),
+                );
+            }
+            Self::RuleOfAncestor { ancestor, .. } => {
+                return (
+                    "Rules of a partitioned table hold for all of its partitions.".to_owned(),
+                    format!("Set or drop the rule of {ancestor}, or detach the partition first."),
+                );
+            }
+            Self::RuleOfPartition { partition, .. } => {
+                return (
+                    "Rules of a partitioned table hold for all of its partitions.".to_owned(),
+                    format!(
+                        "First drop the rules of the partition: SELECT repl_drop_expression('{partition}', …)."
+                    ),
+                );
+            }
+            Self::TriggerNameTaken { table } => {
+                return (
+                    "replwarden computes derived columns in a trigger of this name.".to_owned(),
+                    format!("ALTER TRIGGER zzz_replwarden ON {table} RENAME TO …"),
+                );
+            }
+            Self::LaterTrigger { trigger } => {
+                return (
+                    "Triggers fire in the order of their names; this one could still change what the derived \
+                     columns were computed from."
+                        .to_owned(),
+                    format!("ALTER TRIGGER {trigger} RENAME TO a name that sorts before \"zzz_replwarden\"."),
+                );
+            }
+            Self::NoRule { .. } => (
+                "There is nothing to drop.",
+                "SELECT * FROM repl_generated_columns shows the rules there are.",
+            ),
+            Self::UnknownOnError { .. } => (
+                "A failed expression either fails the statement or makes the column NULL.",
+                "Use 'fail' or 'null'.",
+            ),
+            Self::NotNullColumn { table, column } => {
+                return (
+                    "The row would fail on the constraint instead of on the expression.".to_owned(),
+                    format!(
+                        "Use on_error => 'fail', or ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL."
+                    ),
+                );
+            }
+            Self::NotOneExpression { text, .. } => {
+                return (
+                    format!("The text is: {text}"),
+                    "Give a single expression, without SELECT, FROM, an alias, * or a semicolon."
+                        .to_owned(),
+                );
+            }
+            Self::ExpressionRefused {
+                text, detail, hint, ..
+            } => {
+                let text = format!("The expression is: {text}");
+                return (
+                    detail.as_ref().map_or(text.clone(), |detail| format!("{detail} {text}")),
+                    hint.clone().unwrap_or_else(|| {
+                        "Use columns of this table, constants and functions; qualify a function's name with \
+                         its schema where the search_path does not find it."
+                            .to_owned()
+                    }),
+                );
+            }
+            Self::UnusableReference { reason, .. } => {
+                return (
+                    reason.clone(),
+                    "Write the expression in terms of the table's plain columns.".to_owned(),
+                );
+            }
+            Self::SourceOfRule { .. } => (
+                "All rules of a table are computed from the same row, in no order.",
+                "Write the expression out in the other rule, or drop that rule first.",
+            ),
+            Self::VolatileExpression { .. } => (
+                "It gives another value at each call, so that no value could be checked or computed again.",
+                "Use functions that are IMMUTABLE, or STABLE where the result is the same in every session.",
+            ),
+            Self::MutableExpression { .. } => (
+                "Replication and sessions may differ in TimeZone, DateStyle and other settings.",
+                "Make it immutable, for example with AT TIME ZONE or to_char().",
+            ),
+            Self::TypeMismatch { .. } => (
+                "The value is assigned to the column as in an INSERT.",
+                "Cast the expression to the column's type.",
+            ),
+            Self::FunctionNotExecutable { function, .. } => {
+                return (
+                    "Replication writes to the table with the rights of its owner.".to_owned(),
+                    format!("GRANT EXECUTE ON FUNCTION {function} TO the owner of the table."),
+                );
+            }
+            Self::FunctionNeedsSearchPath { function, .. }
+            | Self::FunctionWithoutSearchPath { function } => {
+                return (
+                    "Replication runs with an empty search_path: names in the function's body that have no \
+                     schema are not found there, though they are in your session."
+                        .to_owned(),
+                    format!("ALTER FUNCTION {function} SET search_path = pg_catalog, …, pg_temp;"),
+                );
+            }
+            Self::ExistingRow { detail, .. } => {
+                return (
+                    detail.clone().unwrap_or_else(|| {
+                        "The expression fails for a row that is in the table already; nothing was changed."
+                            .to_owned()
+                    }),
+                    "Mend the row or the expression, or use on_error => 'null', or backfill => false.".to_owned(),
+                );
+            }
+            Self::NotFiredAsRowTrigger => (
+                "It computes the new row of an INSERT or UPDATE.",
+                "Use repl_set_expression(), which creates the trigger.",
+            ),
+            Self::NotARowOfATable => (
+                "Only rows of tables have rules.",
+                "Pass a whole row, as in t.*.",
+            ),
+            Self::DamagedRule => (
+                "A trigger that stores a rule does not hold what repl_set_expression() put there.",
+                "Drop the trigger whose name starts with \"replwarden_\" and set the rule again.",
+            ),
+            Self::NotInstalled => ("Its catalog is not there.", "CREATE EXTENSION replwarden;"),
+            Self::Query(_) => (
+                "This is a defect of replwarden.",
+                "Please report it with the server's log of this moment.",
+            ),
+        };
+        (detail.to_owned(), hint.to_owned())
+    }
+
+    /// Ends the statement with this error.
+    pub(crate) fn raise(self) -> ! {
+        ErrorReport::from(self).report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+
+    pub(crate) fn warn(self) {
+        ErrorReport::from(self).report(PgLogLevel::WARNING);
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let (detail, hint) = error.detail_and_hint();
+        Self::new(error.code(), error.to_string(), "replwarden")
+            .set_detail(detail)
+            .set_hint(hint)
+    }
+}

@@ -1,0 +1,114 @@
+//! `repl_adopt_generated`: GENERATED columns of the subscriber become plain columns with a rule.
+
+use super::rule::{self, OnError};
+use super::table::OwnedTable;
+use crate::error::Error;
+use crate::pg::name::Name;
+use crate::pg::relation::{Lock, Relation};
+use crate::pg::{session, spi};
+use pgrx::iter::SetOfIterator;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
+use std::ffi::CStr;
+
+struct GeneratedColumn {
+    name: String,
+    /// `s` stored, `v` virtual, empty: a plain column.
+    kind: String,
+    expression: String,
+    /// A partition whose expression differs, as PostgreSQL 16 and later allow.
+    differs_in: Option<String>,
+}
+
+const COLUMNS: &str = "
+select a.attname::text, a.attgenerated::text, coalesce(pg_get_expr(d.adbin, d.adrelid), ''),
+       (select p.relid::text
+          from pg_partition_tree($1) p
+          join pg_attribute pa on pa.attrelid = p.relid and pa.attname = a.attname
+          left join pg_attrdef pd on pd.adrelid = pa.attrelid and pd.adnum = pa.attnum
+         where pg_get_expr(pd.adbin, pd.adrelid) is distinct from pg_get_expr(d.adbin, d.adrelid)
+         limit 1)
+  from pg_attribute a
+  left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+ where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
+   and case when $2::name is null then a.attgenerated <> '' else a.attname = $2::name end
+ order by a.attnum";
+
+/// The partitioned table or the parent that a table takes its columns from.
+const PARENT: &str = "
+select inhparent::regclass::text from pg_inherits where inhrelid = $1 limit 1";
+
+/// `repl_adopt_generated(relation, column_name)`
+#[pg_extern(sql = false)]
+fn repl_adopt_generated(
+    relation: Option<pg_sys::Oid>,
+    column_name: Option<&CStr>,
+) -> Result<SetOfIterator<'static, Name>, ErrorReport> {
+    let table = OwnedTable::find(relation.ok_or(Error::NullArgument("relation"))?)?;
+    let wanted = column_name.map(|name| name.to_string_lossy().into_owned());
+    Relation::lock(table.oid, Lock::Alter);
+    let adopted = session::with_safe_search_path(|| adopt(&table, wanted.as_deref()))?;
+    Ok(SetOfIterator::new(adopted.into_iter().map(Name)))
+}
+
+fn adopt(table: &OwnedTable, wanted: Option<&str>) -> Result<Vec<String>, Error> {
+    let parent = spi::read(PARENT, &[table.oid.into()], |row| {
+        spi::required::<String>(row, 1)
+    })?;
+    if let Some(parent) = parent.into_iter().next() {
+        return Err(Error::InheritedColumns {
+            table: table.name.clone(),
+            parent,
+        });
+    }
+    let columns = spi::read(COLUMNS, &[table.oid.into(), wanted.into()], |row| {
+        Ok(GeneratedColumn {
+            name: spi::required(row, 1)?,
+            kind: spi::required(row, 2)?,
+            expression: spi::required(row, 3)?,
+            differs_in: row.get(4)?,
+        })
+    })?;
+    if let (Some(column), true) = (wanted, columns.is_empty()) {
+        return Err(Error::UnknownColumn {
+            table: table.name.clone(),
+            column: column.to_owned(),
+        });
+    }
+    for column in &columns {
+        check(table, column)?;
+        spi::run(&format!(
+            "alter table {} alter column {} drop expression",
+            table.name,
+            quote_identifier(&column.name)
+        ))?;
+    }
+    // The second round, for one expression must not meet another column that is still GENERATED.
+    for column in &columns {
+        rule::set(table, &column.name, &column.expression, OnError::Fail)?;
+    }
+    Ok(columns.into_iter().map(|column| column.name).collect())
+}
+
+fn check(table: &OwnedTable, column: &GeneratedColumn) -> Result<(), Error> {
+    let (table, name) = (table.name.clone(), column.name.clone());
+    if let Some(partition) = &column.differs_in {
+        return Err(Error::PartitionExpressionDiffers {
+            table,
+            column: name,
+            partition: partition.clone(),
+        });
+    }
+    match column.kind.as_str() {
+        "s" => Ok(()),
+        "v" => Err(Error::VirtualColumn {
+            table,
+            column: name,
+        }),
+        _ => Err(Error::NotGenerated {
+            table,
+            column: name,
+        }),
+    }
+}

@@ -1,0 +1,275 @@
+//! The table and the column of a rule: what they are, and why they may be refused.
+
+use super::{GENERATE_FUNCTION, GENERATE_TRIGGER, RULE_FUNCTION};
+use crate::error::Error;
+use crate::pg::spi;
+use pgrx::pg_sys;
+
+/// A table whose owner the current role is.
+pub(super) struct OwnedTable {
+    pub(super) oid: pg_sys::Oid,
+    pub(super) owner: pg_sys::Oid,
+    /// With its schema, quoted.
+    pub(super) name: String,
+}
+
+const TABLE: &str = "
+select c.relowner,
+       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
+       c.relkind::pg_catalog.text,
+       pg_catalog.pg_has_role(c.relowner, 'USAGE')
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where c.oid = $1";
+
+impl OwnedTable {
+    /// Looks before anything is locked, so that only the owner can lock the table.
+    pub(super) fn find(oid: pg_sys::Oid) -> Result<Self, Error> {
+        let found = spi::read(TABLE, &[oid.into()], |row| {
+            Ok((
+                Self {
+                    oid,
+                    owner: spi::required(row, 1)?,
+                    name: spi::required(row, 2)?,
+                },
+                spi::required::<String>(row, 3)?,
+                spi::required::<bool>(row, 4)?,
+            ))
+        })?;
+        let (table, kind, owned) = found
+            .into_iter()
+            .next()
+            .ok_or(Error::UnknownTable { oid })?;
+        let kind = match kind.as_str() {
+            "r" | "p" if owned => return Ok(table),
+            "r" | "p" => return Err(Error::NotTableOwner { table: table.name }),
+            "v" => "a view",
+            "m" => "a materialized view",
+            "f" => "a foreign table",
+            "S" => "a sequence",
+            "i" | "I" => "an index",
+            "c" => "a composite type",
+            _ => "another kind of relation",
+        };
+        Err(Error::NotATable {
+            relation: table.name,
+            kind,
+        })
+    }
+
+    /// Replication finds the rows of the table, or of each of its partitions, by an index. Elsewhere a derived
+    /// column would keep it from finding them at all: it compares every column that is not GENERATED, with NULL
+    /// for what the publisher does not send (`FindReplTupleInLocalRel` of `replication/logical/worker.c`).
+    pub(super) fn check_identity_index(&self) -> Result<(), Error> {
+        let keyless = spi::read(KEYLESS, &[self.oid.into()], |row| spi::required(row, 1))?;
+        match keyless.into_iter().next() {
+            None => Ok(()),
+            Some(table) => Err(Error::NoIdentityIndex { table }),
+        }
+    }
+}
+
+/// Tables among this one and its partitions in which replication has no index to find a row by: neither a
+/// replica identity index nor a primary key that is not deferrable (`RelationGetIndexList` of
+/// `utils/cache/relcache.c`). A partitioned table counts as long as it has no partition.
+const KEYLESS: &str = "
+with tree as (
+    select $1::oid as oid, true as is_leaf where not exists (select from pg_partition_tree($1) where isleaf)
+    union select relid, true from pg_partition_tree($1) where isleaf
+)
+select oid::regclass::text from tree
+ where not exists (select from pg_index i
+                    where i.indrelid = tree.oid and i.indisvalid and i.indimmediate
+                      and (i.indisprimary or i.indisreplident))
+ limit 1";
+
+/// What the catalogs say of a column that is to be derived, and of what stands around it.
+pub(super) struct TargetColumn {
+    pub(super) attnum: i16,
+    pub(super) name: String,
+    pub(super) not_null: bool,
+    generated: bool,
+    identity: bool,
+    in_identity_index: bool,
+    in_partition_key: bool,
+    /// A partitioned table above that has rules.
+    governed_by: Option<String>,
+    /// A partition below that has rules of its own.
+    governed_partition: Option<String>,
+    /// A BEFORE ROW trigger that would fire after ours.
+    later_trigger: Option<String>,
+    /// A trigger of our name that is not ours.
+    foreign_trigger: bool,
+    pub(super) generated_columns: Vec<i16>,
+    /// Each rule of the table.
+    pub(super) rules: Vec<ExistingRule>,
+}
+
+pub(super) struct ExistingRule {
+    pub(super) attnum: i16,
+    pub(super) trigger_name: String,
+}
+
+const COLUMN: &str = "
+with tree as (
+    select $1::oid as oid
+    union select relid from pg_partition_tree($1)
+), family as (
+    select oid from tree
+    union select relid from pg_partition_ancestors($1)
+), same_column as (
+    select a.attrelid, a.attnum
+      from pg_attribute a join family f on f.oid = a.attrelid
+     where a.attname = $2::name
+), rule_trigger as (
+    select t.tgrelid, t.tgparentid
+      from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+     where p.proname = $4 and t.tgrelid in (select oid from family)
+)
+select a.attnum,
+       a.attname::text,
+       a.attnotnull,
+       a.attgenerated <> '',
+       a.attidentity <> '',
+       exists (select from pg_index i join same_column s on s.attrelid = i.indrelid
+                where (i.indisprimary or i.indisreplident) and s.attnum = any (i.indkey::int2[])),
+       exists (select from pg_partitioned_table p join same_column s on s.attrelid = p.partrelid
+                 join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = p.partrelid
+                      and d.objsubid = 0 and d.refclassid = 'pg_class'::regclass
+                      and d.refobjid = p.partrelid and d.refobjsubid = s.attnum),
+       (select r.tgrelid::regclass::text from rule_trigger r
+         where r.tgrelid not in (select oid from tree) limit 1),
+       (select r.tgrelid::regclass::text from rule_trigger r
+         where r.tgrelid <> $1 and r.tgparentid = 0 and r.tgrelid in (select oid from tree) limit 1),
+       (select format('%I on %s', t.tgname, t.tgrelid::regclass)
+          from pg_trigger t
+         where t.tgrelid in (select oid from tree) and not t.tgisinternal
+           and t.tgtype & 3 = 3 and t.tgtype & 20 <> 0
+           and t.tgname > $3::name collate \"C\" limit 1),
+       exists (select from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+                where t.tgrelid in (select oid from tree) and t.tgname = $3::name
+                  and p.proname <> $5),
+       array(select g.attnum from pg_attribute g
+              where g.attrelid = a.attrelid and g.attgenerated <> '' and not g.attisdropped)
+  from pg_attribute a
+ where a.attrelid = $1 and a.attname = $2::name and not a.attisdropped";
+
+const RULES: &str = "
+select t.tgattr[0], t.tgname::text
+  from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+ where t.tgrelid = $1 and p.proname = $2";
+
+impl TargetColumn {
+    pub(super) fn find(table: &OwnedTable, name: &str) -> Result<Self, Error> {
+        let rules = rules_of(table.oid)?;
+        let arguments = [
+            table.oid.into(),
+            name.into(),
+            GENERATE_TRIGGER.into(),
+            RULE_FUNCTION.into(),
+            GENERATE_FUNCTION.into(),
+        ];
+        let column = spi::read(COLUMN, &arguments, |row| {
+            Ok(Self {
+                attnum: spi::required(row, 1)?,
+                name: spi::required(row, 2)?,
+                not_null: spi::required(row, 3)?,
+                generated: spi::required(row, 4)?,
+                identity: spi::required(row, 5)?,
+                in_identity_index: spi::required(row, 6)?,
+                in_partition_key: spi::required(row, 7)?,
+                governed_by: row.get(8)?,
+                governed_partition: row.get(9)?,
+                later_trigger: row.get(10)?,
+                foreign_trigger: spi::required(row, 11)?,
+                generated_columns: spi::required(row, 12)?,
+                rules: Vec::new(),
+            })
+        })?;
+        let column = column
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::UnknownColumn {
+                table: table.name.clone(),
+                column: name.to_owned(),
+            })?;
+        Ok(Self { rules, ..column })
+    }
+
+    /// Why no rule can stand on this column.
+    pub(super) fn check(&self, table: &OwnedTable) -> Result<(), Error> {
+        self.check_not_governed(table)?;
+        let table = || table.name.clone();
+        let column = || self.name.clone();
+        if self.attnum < 0 {
+            return Err(Error::SystemColumn {
+                table: table(),
+                column: column(),
+            });
+        }
+        if self.generated {
+            return Err(Error::AlreadyGenerated {
+                table: table(),
+                column: column(),
+            });
+        }
+        if self.identity {
+            return Err(Error::IdentityColumn {
+                table: table(),
+                column: column(),
+            });
+        }
+        if self.in_identity_index {
+            return Err(Error::PartOfReplicaIdentity {
+                table: table(),
+                column: column(),
+            });
+        }
+        if self.in_partition_key {
+            return Err(Error::PartOfPartitionKey {
+                table: table(),
+                column: column(),
+            });
+        }
+        if let Some(partition) = &self.governed_partition {
+            return Err(Error::RuleOfPartition {
+                table: table(),
+                partition: partition.clone(),
+            });
+        }
+        if self.foreign_trigger {
+            return Err(Error::TriggerNameTaken { table: table() });
+        }
+        if let Some(trigger) = &self.later_trigger {
+            return Err(Error::LaterTrigger {
+                trigger: trigger.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The rules of a partition come from the partitioned table that has them.
+    pub(super) fn check_not_governed(&self, table: &OwnedTable) -> Result<(), Error> {
+        match &self.governed_by {
+            None => Ok(()),
+            Some(ancestor) => Err(Error::RuleOfAncestor {
+                table: table.name.clone(),
+                ancestor: ancestor.clone(),
+            }),
+        }
+    }
+
+    /// The rule that this column has.
+    pub(super) fn rule(&self) -> Option<&ExistingRule> {
+        self.rules.iter().find(|rule| rule.attnum == self.attnum)
+    }
+}
+
+fn rules_of(table: pg_sys::Oid) -> Result<Vec<ExistingRule>, Error> {
+    spi::read(RULES, &[table.into(), RULE_FUNCTION.into()], |row| {
+        Ok(ExistingRule {
+            attnum: spi::required(row, 1)?,
+
+            trigger_name: spi::required(row, 2)?,
+        })
+    })
+}

@@ -1,0 +1,169 @@
+//! What the server calls for each row.
+#![allow(unsafe_code)]
+
+use super::compile;
+use crate::error::Error;
+use crate::pg::compiled::CompiledTable;
+use crate::pg::raw;
+use crate::pg::relation::{Lock, Relation};
+use pgrx::{pg_guard, pg_sys};
+
+/// `TRIGGER_FIRED_BY_UPDATE` and its siblings of `commands/trigger.h`.
+const EVENT_OPERATION: u32 = pg_sys::TRIGGER_EVENT_OPMASK;
+
+/// The row that a trigger may replace.
+struct Row {
+    relation: pg_sys::Relation,
+    tuple: pg_sys::HeapTuple,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Row {
+    /// The new row of a BEFORE INSERT OR UPDATE trigger FOR EACH ROW; `None` for any other call.
+    ///
+    /// # Safety
+    /// `call` comes from the server.
+    #[inline]
+    unsafe fn from_call(call: pg_sys::FunctionCallInfo) -> Option<Self> {
+        // SAFETY: context is NULL or a node; its tag is checked before it is taken for a TriggerData.
+        unsafe {
+            let context = (*call).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+                return None;
+            }
+            let data = &*context.cast::<pg_sys::TriggerData>();
+            let timing = pg_sys::TRIGGER_EVENT_TIMINGMASK | pg_sys::TRIGGER_EVENT_ROW;
+            if data.tg_event & timing != pg_sys::TRIGGER_EVENT_BEFORE | pg_sys::TRIGGER_EVENT_ROW {
+                return None;
+            }
+            let (tuple, slot) = match data.tg_event & EVENT_OPERATION {
+                pg_sys::TRIGGER_EVENT_INSERT => (data.tg_trigtuple, data.tg_trigslot),
+                pg_sys::TRIGGER_EVENT_UPDATE => (data.tg_newtuple, data.tg_newslot),
+                _ => return None,
+            };
+            Some(Self {
+                relation: data.tg_relation,
+                tuple,
+                slot,
+            })
+        }
+    }
+}
+
+/// `_repl_generate()`: computes every derived column of the row.
+///
+/// Not `#[pg_guard]`: expressions are evaluated without a guard (see `pg::raw`), and whatever may panic is
+/// called through functions that have one.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn repl_generate(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: called by the server's trigger manager; nothing in this frame has a destructor. A table from
+    // the cache is good until the transaction ends.
+    unsafe {
+        let Some(row) = Row::from_call(call) else {
+            return protocol_violated();
+        };
+        let generate = (*(*call).flinfo).fn_oid;
+        let key = ((*row.relation).rd_id, raw::GetUserId());
+        let table = match compile::last_used(key) {
+            Some(table) if (*table).is_usable() => table,
+            _ => look_up(key.0, key.1, generate),
+        };
+        let tuple = if (*table).is_evaluating() {
+            compute_nested(&row, generate)
+        } else {
+            (*table).compute(row.tuple, row.slot)
+        };
+        pg_sys::Datum::from(tuple)
+    }
+}
+
+/// `_repl_rule()`: the function of the triggers that store a rule. They are disabled; where somebody enables
+/// them (`ALTER TABLE … ENABLE TRIGGER ALL`), they leave the row as it is.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn repl_rule(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: called by the server's trigger manager.
+    match unsafe { Row::from_call(call) } {
+        Some(row) => pg_sys::Datum::from(row.tuple),
+        // SAFETY: raises.
+        None => unsafe { protocol_violated() },
+    }
+}
+
+/// `_repl_row_differs(row record)`: some derived column of the row is not as its rule says.
+#[unsafe(no_mangle)]
+#[pg_guard]
+unsafe extern "C-unwind" fn repl_row_differs(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the function is STRICT and takes one record, whose header names its type. The slot has a copy of
+    // the relation's descriptor and is dropped before the row goes away.
+    unsafe {
+        let argument = (*(*call).args.as_ptr()).value;
+        let header =
+            pg_sys::pg_detoast_datum(argument.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
+        let row_type = (*header).t_choice.t_datum.datum_typeid;
+        let table = pg_sys::get_typ_typrelid(row_type);
+        if table == pg_sys::InvalidOid {
+            Error::NotARowOfATable.raise();
+        }
+        let relation = Relation::open(table, Lock::Read);
+        let rules = compile::cached(&relation, raw::GetUserId(), (*(*call).flinfo).fn_oid)
+            .unwrap_or_else(|error| error.raise());
+        let mut tuple = pg_sys::HeapTupleData {
+            t_len: (*header).t_choice.t_datum.datum_len_.cast_unsigned() >> 2,
+            t_data: header,
+            ..Default::default()
+        };
+        let descriptor = (*relation.as_ptr()).rd_att;
+        let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
+        pg_sys::ExecStoreHeapTuple(&raw mut tuple, slot, false);
+        let differs = (*rules).differs(slot);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        pg_sys::Datum::from(differs)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn look_up(
+    relation: pg_sys::Oid,
+    role: pg_sys::Oid,
+    generate: pg_sys::Oid,
+) -> *const CompiledTable {
+    let relation = Relation::open(relation, Lock::Read);
+    compile::cached(&relation, role, generate).unwrap_or_else(|error| error.raise())
+}
+
+/// A function in an expression writes to the expression's own table: that row gets a compilation of its own.
+#[pg_guard]
+unsafe extern "C-unwind" fn compute_nested(
+    row: *const Row,
+    generate: pg_sys::Oid,
+) -> pg_sys::HeapTuple {
+    // SAFETY: the row of the caller, which waits. Inside the guarded block nothing has a destructor.
+    unsafe {
+        let relation = Relation::open((*(*row).relation).rd_id, Lock::Read);
+        let table = compile::compile(&relation, generate).unwrap_or_else(|error| error.raise());
+        pg_sys::ffi::pg_guard_ffi_boundary(|| table.compute((*row).tuple, (*row).slot))
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn protocol_violated() -> pg_sys::Datum {
+    Error::NotFiredAsRowTrigger.raise()
+}
+
+/// What PostgreSQL looks for beside a function written in C: that it follows the version-1 call convention.
+macro_rules! version_1 {
+    ($($name:ident),*) => {$(
+        #[unsafe(no_mangle)]
+        #[doc(hidden)]
+        extern "C" fn $name() -> &'static pg_sys::Pg_finfo_record {
+            const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+    )*};
+}
+
+version_1!(
+    pg_finfo_repl_generate,
+    pg_finfo_repl_rule,
+    pg_finfo_repl_row_differs
+);

@@ -1,0 +1,13 @@
+//! The wall around `unsafe`: safe types over the parts of the server that the rest of the code uses.
+#![allow(unsafe_code)]
+
+pub(crate) mod compiled;
+pub(crate) mod expression;
+pub(crate) mod name;
+pub(crate) mod raw;
+pub(crate) mod relation;
+pub(crate) mod session;
+pub(crate) mod session_events;
+pub(crate) mod spi;
+pub(crate) mod subtransaction;
+pub(crate) mod trigger;

@@ -1,0 +1,58 @@
+//! Server functions called without pgrx's guard, for the row trigger.
+//!
+//! pgrx wraps every function that it binds in a `sigsetjmp` and turns an error into a Rust panic. That costs
+//! time on every call, and the error that is raised again has lost its CONTEXT and any SQLSTATE that is not in
+//! the server's own list. Called through here, an error travels by the server's own `longjmp` to the server's
+//! own handler. The price: no Rust frame between the call and that handler may own anything with a destructor.
+
+use pgrx::pg_sys;
+use std::ffi::{c_char, c_int};
+
+unsafe extern "C-unwind" {
+    /// `access/common/heaptuple.c`
+    pub(crate) fn heap_form_tuple(
+        descriptor: pg_sys::TupleDesc,
+        values: *mut pg_sys::Datum,
+        nulls: *mut bool,
+    ) -> pg_sys::HeapTuple;
+
+    /// `executor/execTuples.c`; use through [`slot_getallattrs`].
+    fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, natts: c_int);
+
+    /// `utils/adt/datum.c`: the same bytes once detoasted, which is stricter than the type's `=`.
+    pub(crate) fn datum_image_eq(
+        left: pg_sys::Datum,
+        right: pg_sys::Datum,
+        by_value: bool,
+        length: c_int,
+    ) -> bool;
+
+    /// `utils/mmgr/mcxt.c`
+    pub(crate) fn MemoryContextReset(context: pg_sys::MemoryContext);
+
+    /// `utils/init/miscinit.c`
+    pub(crate) fn GetUserId() -> pg_sys::Oid;
+
+    /// `access/transam/xact.c`
+    pub(crate) fn GetCurrentTransactionNestLevel() -> c_int;
+
+    /// `utils/error/elog.c`; only inside an error context callback.
+    pub(crate) fn set_errcontext_domain(domain: *const c_char) -> c_int;
+    /// `utils/error/elog.c`; only inside an error context callback.
+    pub(crate) fn errcontext_msg(format: *const c_char, ...) -> c_int;
+}
+
+/// `slot_getallattrs` of `executor/tuptable.h`, which is inline there.
+///
+/// # Safety
+/// `slot` holds a row, and no caller up to the server's handler owns anything with a destructor.
+#[inline]
+pub(crate) unsafe fn slot_getallattrs(slot: *mut pg_sys::TupleTableSlot) {
+    // SAFETY: a slot that holds a row has a descriptor; slot_getsomeattrs_int is what the inline original calls.
+    unsafe {
+        let attributes = (*(*slot).tts_tupleDescriptor).natts;
+        if c_int::from((*slot).tts_nvalid) < attributes {
+            slot_getsomeattrs_int(slot, attributes);
+        }
+    }
+}

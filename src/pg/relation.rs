@@ -1,0 +1,79 @@
+//! An open relation.
+
+use pgrx::{PgRelation, pg_sys};
+
+pub(crate) struct Relation(PgRelation);
+
+/// What a caller is about to do with a relation, and so the lock it takes.
+#[derive(Clone, Copy)]
+pub(crate) enum Lock {
+    /// `AccessShareLock`, as a SELECT.
+    Read,
+    /// `ShareRowExclusiveLock`, as CREATE TRIGGER: writers wait, readers do not.
+    CreateTrigger,
+    /// `AccessExclusiveLock`, as DROP TRIGGER and most of ALTER TABLE.
+    Alter,
+}
+
+/// What `pg_attribute` says of a column.
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) type_oid: pg_sys::Oid,
+    pub(crate) modifier: i32,
+    /// In bytes; negative where it varies.
+    pub(crate) length: i16,
+    pub(crate) by_value: bool,
+}
+
+impl Relation {
+    /// Opens and locks a relation; the lock stays until the end of the transaction, as for the server's own
+    /// commands. Raises the server's error if there is no such relation.
+    pub(crate) fn open(oid: pg_sys::Oid, lock: Lock) -> Self {
+        let mode = match lock {
+            Lock::Read => pg_sys::AccessShareLock,
+            Lock::CreateTrigger => pg_sys::ShareRowExclusiveLock,
+            Lock::Alter => pg_sys::AccessExclusiveLock,
+        };
+        // SAFETY: relation_open checks the OID. from_pg_owned closes on drop with NoLock, which keeps the lock.
+        Self(unsafe {
+            PgRelation::from_pg_owned(pg_sys::relation_open(oid, mode as pg_sys::LOCKMODE))
+        })
+    }
+
+    /// Locks a relation without keeping it open, which ALTER TABLE would take for a use of it
+    /// (`CheckTableNotInUse`).
+    pub(crate) fn lock(oid: pg_sys::Oid, lock: Lock) {
+        drop(Self::open(oid, lock));
+    }
+
+    pub(crate) fn oid(&self) -> pg_sys::Oid {
+        self.0.oid()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// Schema and name, quoted where need be.
+    pub(crate) fn qualified_name(&self) -> String {
+        pgrx::spi::quote_qualified_identifier(self.0.namespace(), self.0.name())
+    }
+
+    pub(crate) fn as_ptr(&self) -> pg_sys::Relation {
+        self.0.as_ptr()
+    }
+
+    /// A column by its number.
+    pub(crate) fn column(&self, attnum: i16) -> Option<Column> {
+        let index = usize::try_from(attnum).ok()?.checked_sub(1)?;
+        let descriptor = self.0.tuple_desc();
+        let attribute = descriptor.get(index)?;
+        Some(Column {
+            name: attribute.name().to_owned(),
+            type_oid: attribute.atttypid,
+            modifier: attribute.atttypmod,
+            length: attribute.attlen,
+            by_value: attribute.attbyval,
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! What a piece of work runs under: settings and role, put back when it ends.
+
+use pgrx::{PgTryBuilder, pg_sys};
+use std::ffi::CStr;
+use std::panic::AssertUnwindSafe;
+
+/// Runs `work` with a search_path in which nobody but a superuser can plant anything.
+pub(crate) fn with_safe_search_path<R>(work: impl FnOnce() -> R) -> R {
+    with_settings(&[(c"search_path", c"pg_catalog, pg_temp")], work)
+}
+
+/// Runs `work` with these settings, as a function with SET clauses would. The server puts them back, after an
+/// error too (`AtEOXact_GUC` at the abort of the (sub)transaction).
+pub(crate) fn with_settings<R>(settings: &[(&CStr, &CStr)], work: impl FnOnce() -> R) -> R {
+    // SAFETY: a nest level is opened and closed in pairs; on an error the abort closes it. The context
+    // PGC_SUSET lets this extension set what only a superuser may, for the time of `work`.
+    let level = unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        for (name, value) in settings {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+        level
+    };
+    let result = work();
+    // SAFETY: the level opened above.
+    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    result
+}
+
+/// Runs `work` as another role, in a security-restricted operation, as the server runs the functions of an
+/// index for the table's owner (`SetUserIdAndSecContext` in `commands/indexcmds.c`): code of the role can
+/// neither become the caller nor leave anything behind in the session.
+pub(crate) fn as_role<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+    let mut caller = pg_sys::InvalidOid;
+    let mut context = 0;
+    let restricted =
+        (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
+    // SAFETY: both are put back below whether `work` returns or raises.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut caller, &mut context);
+        pg_sys::SetUserIdAndSecContext(role, context | restricted);
+    }
+    PgTryBuilder::new(AssertUnwindSafe(work))
+        // SAFETY: the values that were in force before.
+        .finally(|| unsafe { pg_sys::SetUserIdAndSecContext(caller, context) })
+        .execute()
+}
+
+/// The role whose rights count (`current_user`).
+pub(crate) fn current_role() -> pg_sys::Oid {
+    // SAFETY: reads a variable of this backend.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// A standby: nothing can be written, and tables without WAL cannot be read.
+pub(crate) fn is_in_recovery() -> bool {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// The transaction sees what others commit while it runs, and meets no serialization failures.
+pub(crate) fn is_read_committed() -> bool {
+    // SAFETY: reads a setting of this backend.
+    unsafe { pg_sys::XactIsoLevel <= pg_sys::XACT_READ_COMMITTED as i32 }
+}

@@ -1,0 +1,63 @@
+//! SQL from inside the server.
+
+use crate::error::Error;
+use pgrx::datum::DatumWithOid;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
+use pgrx::{Spi, pg_sys};
+
+/// Reads rows under the snapshot of the running query, without taking a transaction id.
+pub(crate) fn read<T>(
+    sql: &str,
+    arguments: &[DatumWithOid],
+    row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+) -> Result<Vec<T>, Error> {
+    Ok(Spi::connect(|client| {
+        client
+            .select(sql, None, arguments)?
+            .map(|found| row(&found))
+            .collect::<SpiResult<_>>()
+    })?)
+}
+
+/// Runs a statement that writes, or one that must see what this transaction has just written, and gives the
+/// rows it returns.
+pub(crate) fn write<T>(
+    sql: &str,
+    arguments: &[DatumWithOid],
+    row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+) -> Result<Vec<T>, Error> {
+    Ok(Spi::connect_mut(|client| {
+        client
+            .update(sql, None, arguments)?
+            .map(|found| row(&found))
+            .collect::<SpiResult<_>>()
+    })?)
+}
+
+/// Runs statements that return nothing.
+pub(crate) fn run(sql: &str) -> Result<(), Error> {
+    Ok(Spi::connect_mut(|client| {
+        client.update(sql, None, &[]).map(|_| ())
+    })?)
+}
+
+/// A column of a row that the query never leaves NULL.
+pub(crate) fn required<T: pgrx::FromDatum + pgrx::IntoDatum>(
+    row: &SpiHeapTupleData,
+    column: usize,
+) -> SpiResult<T> {
+    row.get(column)?.ok_or(pgrx::spi::SpiError::InvalidPosition)
+}
+
+/// Schema and owner of this extension.
+pub(crate) fn extension() -> Result<(String, pg_sys::Oid), Error> {
+    read(
+        "select n.nspname::pg_catalog.text, e.extowner
+           from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+          where e.extname = 'replwarden'",
+        &[],
+        |row| Ok((required(row, 1)?, required(row, 2)?)),
+    )?
+    .pop()
+    .ok_or(Error::NotInstalled)
+}

@@ -1,0 +1,3 @@
+//! Subscriptions, native and of pglogical.
+
+mod state;
