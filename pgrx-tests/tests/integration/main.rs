@@ -1,0 +1,4 @@
+//! Behaviour on real clusters, one module a topic. One binary, so that it links once and all tests share the machine's
+//! cores.
+
+mod harness;
