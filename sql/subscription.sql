@@ -17,5 +17,5 @@ comment on column repl_sync_states.code is
 comment on column repl_sync_states.state is 'the code in a word or two';
 comment on column repl_sync_states.description is 'what goes on in this state';
 comment on column repl_sync_states.resumable is
-    'whether a synchronization that stops in this state goes on by itself';
+    'whether a synchronization that stops in this state goes on, or starts again, by itself; for pglogical that of the whole subscription';
 grant select on repl_sync_states to public;

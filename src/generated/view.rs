@@ -25,7 +25,7 @@ fn repl_rule_expression(trigger: pg_sys::Oid) -> Result<Option<String>, ErrorRep
     };
     let relation = Relation::open(oid, Lock::Read);
     let tree = CString::new(tree).unwrap_or_default();
-    Ok(Expression::from_stored(&tree).map(|expression| expression.to_text(&relation)))
+    Ok(Expression::from_stored(&tree).and_then(|expression| expression.to_text(&relation)))
 }
 
 /// Trigger, rows, error and time of the last one.

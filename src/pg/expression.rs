@@ -2,7 +2,9 @@
 
 use super::relation::Relation;
 use super::session;
-use pgrx::{PgTryBuilder, pg_sys, pg_sys::errcodes::PgSqlErrorCode, pg_sys::panic::CaughtError};
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{IntoDatum, PgTryBuilder, direct_function_call, pg_sys};
 use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 
@@ -138,24 +140,32 @@ impl Expression {
 
     /// As text that means the same under any search_path, its columns written `new.column`.
     pub(crate) fn to_trigger_text(&self, relation: &Relation) -> String {
-        session::with_safe_search_path(|| self.deparse(c"new", relation.oid(), true))
+        session::with_safe_search_path(|| {
+            // SAFETY: the context names the one relation that the columns belong to, as "new"; the result is a
+            // palloc'ed C string.
+            unsafe {
+                let context = pg_sys::deparse_context_for(c"new".as_ptr(), relation.oid());
+                let text = pg_sys::deparse_expression(self.node, context, true, false);
+                CStr::from_ptr(text).to_string_lossy().into_owned()
+            }
+        })
     }
 
     /// A stored rule's expression as a person would write it in the present search_path (`pg_get_expr`).
-    pub(crate) fn to_text(&self, relation: &Relation) -> String {
-        // SAFETY: ChangeVarNodes changes this tree, which from_stored has just made, in place.
-        unsafe { pg_sys::ChangeVarNodes(self.node, NEW_ROW, ONLY_RELATION, 0) };
-        let name = CString::new(relation.name()).unwrap_or_default();
-        self.deparse(&name, relation.oid(), false)
-    }
-
-    fn deparse(&self, alias: &CStr, relation: pg_sys::Oid, prefix: bool) -> String {
-        // SAFETY: the context names the one relation that the expression's columns belong to; the result is a
-        // palloc'ed C string.
+    pub(crate) fn to_text(&self, relation: &Relation) -> Option<String> {
+        // SAFETY: ChangeVarNodes changes this tree, which from_stored has just made, in place; pg_get_expr
+        // then takes it, as text, for an expression over the relation.
         unsafe {
-            let context = pg_sys::deparse_context_for(alias.as_ptr(), relation);
-            let text = pg_sys::deparse_expression(self.node, context, prefix, false);
-            CStr::from_ptr(text).to_string_lossy().into_owned()
+            pg_sys::ChangeVarNodes(self.node, NEW_ROW, ONLY_RELATION, 0);
+            let tree = pg_sys::cstring_to_text(pg_sys::nodeToString(self.node.cast()));
+            direct_function_call::<String>(
+                pg_sys::pg_get_expr_ext,
+                &[
+                    Some(pg_sys::Datum::from(tree)),
+                    relation.oid().into_datum(),
+                    true.into_datum(),
+                ],
+            )
         }
     }
 }

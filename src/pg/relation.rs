@@ -50,10 +50,6 @@ impl Relation {
         self.0.oid()
     }
 
-    pub(crate) fn name(&self) -> &str {
-        self.0.name()
-    }
-
     /// Schema and name, quoted where need be.
     pub(crate) fn qualified_name(&self) -> String {
         pgrx::spi::quote_qualified_identifier(self.0.namespace(), self.0.name())

@@ -102,21 +102,21 @@ pub(crate) const SYNC_STATES: &[SyncState] = &[
         "pglogical",
         "s",
         "copying structure",
-        "The definitions of tables are being copied. With no worker at work, this cannot be resumed.",
+        "The definitions of tables are being copied. A subscription that stops here has to be dropped and created again.",
         false,
     ),
     state(
         "pglogical",
         "d",
         "copying data",
-        "The existing rows are being copied. With no worker at work, this cannot be resumed.",
+        "The existing rows are being copied. A subscription that stops here has to be dropped and created again; a single table starts again by itself.",
         false,
     ),
     state(
         "pglogical",
         "c",
         "creating constraints",
-        "Constraints and indexes are being created after the copy. With no worker at work, this cannot be resumed.",
+        "Constraints and indexes are being created after the copy. A subscription that stops here has to be dropped and created again.",
         false,
     ),
     state(
@@ -124,7 +124,7 @@ pub(crate) const SYNC_STATES: &[SyncState] = &[
         "w",
         "waiting to catch up",
         "The copy is done and the table's worker waits for the apply worker's word.",
-        false,
+        true,
     ),
     state(
         "pglogical",
