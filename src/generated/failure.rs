@@ -9,6 +9,8 @@ use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel};
 use pgrx::{PgLogLevel, pg_sys};
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 struct Pending {
     trigger: pg_sys::Oid,
@@ -19,7 +21,11 @@ struct Pending {
 
 thread_local! {
     static PENDING: RefCell<Vec<Pending>> = const { RefCell::new(Vec::new()) };
+    static LAST_WARNING: RefCell<HashMap<pg_sys::Oid, Instant>> = RefCell::new(HashMap::new());
 }
+
+/// A worker of replication, which may commit hundreds of transactions a second, warns of a rule no more often.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The row brought the error about, so that NULL is an answer. Not so for what would hit any row or would pass
 /// if tried again: a cancelled statement, a server that shuts down, no memory, a deadlock, a damaged table.
@@ -91,7 +97,7 @@ pub(super) fn write_pending() {
     for pending in PENDING.take() {
         let written = subtransaction::run(
             |error| !matches!(&sqlstate(error.sql_error_code())[..2], "57" | "58"),
-            || session::with_safe_search_path(|| write(&pending)),
+            || session::with_snapshot(|| session::with_safe_search_path(|| write(&pending))),
         );
         let problem = match written {
             Ok(Ok(())) => continue,
@@ -157,7 +163,10 @@ fn write(pending: &Pending) -> Result<(), Error> {
             },
         )
     })?;
-    for (relation, column) in found {
+    for (relation, column) in found
+        .into_iter()
+        .filter(|_| warning_is_due(pending.trigger))
+    {
         warn(
             format!(
                 "column \"{column}\" of table \"{relation}\" became NULL in {} rows because its expression failed",
@@ -167,6 +176,20 @@ fn write(pending: &Pending) -> Result<(), Error> {
         );
     }
     Ok(())
+}
+
+fn warning_is_due(trigger: pg_sys::Oid) -> bool {
+    let now = Instant::now();
+    LAST_WARNING.with_borrow_mut(|last| {
+        let recent = last
+            .get(&trigger)
+            .is_some_and(|then| now - *then < WARNING_INTERVAL);
+        let due = session::has_client() || !recent;
+        if due {
+            last.insert(trigger, now);
+        }
+        due
+    })
 }
 
 /// Counts anew for a rule that has just been set; the search_path is safe.

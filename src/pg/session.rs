@@ -55,6 +55,22 @@ pub(crate) fn as_role<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
         .execute()
 }
 
+/// Runs `work` with a snapshot, which a callback at the end of a transaction does not have.
+pub(crate) fn with_snapshot<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: pushed and popped in pairs; after an error the abort of the subtransaction pops it.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+    let result = work();
+    // SAFETY: the snapshot pushed above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
+}
+
+/// Somebody reads this session's messages: it is no background worker.
+pub(crate) fn has_client() -> bool {
+    // SAFETY: set for a backend that serves a connection, and only there.
+    unsafe { !pg_sys::MyProcPort.is_null() }
+}
+
 /// The role whose rights count (`current_user`).
 pub(crate) fn current_role() -> pg_sys::Oid {
     // SAFETY: reads a variable of this backend.
