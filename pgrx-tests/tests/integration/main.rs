@@ -2,3 +2,8 @@
 //! cores.
 
 mod harness;
+mod loan;
+mod replication;
+mod replication_adopt;
+mod replication_expressions;
+mod replication_partitions;
