@@ -4,7 +4,7 @@ use super::rule::{self, OnError};
 use super::table::OwnedTable;
 use crate::error::Error;
 use crate::pg::name::Name;
-use crate::pg::relation::{Lock, Relation};
+use crate::pg::relation::Lock;
 use crate::pg::{session, spi};
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -45,15 +45,14 @@ fn repl_adopt_generated(
     relation: Option<pg_sys::Oid>,
     column_name: Option<&CStr>,
 ) -> Result<SetOfIterator<'static, Name>, ErrorReport> {
-    let table = OwnedTable::find(relation.ok_or(Error::NullArgument("relation"))?)?;
+    let table = OwnedTable::lock(relation, Lock::Alter)?;
     let wanted = column_name.map(|name| name.to_string_lossy().into_owned());
-    Relation::lock(table.oid, Lock::Alter);
     let adopted = session::with_safe_search_path(|| adopt(&table, wanted.as_deref()))?;
     Ok(SetOfIterator::new(adopted.into_iter().map(Name)))
 }
 
 fn adopt(table: &OwnedTable, wanted: Option<&str>) -> Result<Vec<String>, Error> {
-    let parent = spi::read(PARENT, &[table.oid.into()], |row| {
+    let parent = spi::query(PARENT, &[table.oid.into()], |row| {
         spi::required::<String>(row, 1)
     })?;
     if let Some(parent) = parent.into_iter().next() {
@@ -62,7 +61,7 @@ fn adopt(table: &OwnedTable, wanted: Option<&str>) -> Result<Vec<String>, Error>
             parent,
         });
     }
-    let columns = spi::read(COLUMNS, &[table.oid.into(), wanted.into()], |row| {
+    let columns = spi::query(COLUMNS, &[table.oid.into(), wanted.into()], |row| {
         Ok(GeneratedColumn {
             name: spi::required(row, 1)?,
             kind: spi::required(row, 2)?,

@@ -28,10 +28,11 @@ select oid, tgrelid, attnum from rule
 
 /// Tables that have lost a trigger just now, still have the one that computes, and have no rule any more.
 const IDLE_TABLES: &str = "
-select distinct t.tgrelid::regclass::text
+select distinct t.tgrelid::regclass::text, c.relowner
   from pg_event_trigger_dropped_objects() d
   join pg_trigger t on t.tgrelid = to_regclass(format('%I.%I', d.address_names[1], d.address_names[2]))
   join pg_proc p on p.oid = t.tgfoid
+  join pg_class c on c.oid = t.tgrelid
  where d.object_type = 'trigger' and t.tgname = $1::name and t.tgparentid = 0 and p.proname = $2
    and not exists (select from pg_trigger r join pg_proc rp on rp.oid = r.tgfoid
                     where r.tgrelid = t.tgrelid and rp.proname = $3)";
@@ -40,7 +41,7 @@ select distinct t.tgrelid::regclass::text
 #[pg_extern(sql = false)]
 fn repl_on_create_trigger() -> Result<(), ErrorReport> {
     let created = session::with_safe_search_path(|| {
-        spi::read(CREATED_RULES, &[RULE_FUNCTION.into()], |row| {
+        spi::query(CREATED_RULES, &[RULE_FUNCTION.into()], |row| {
             Ok((
                 spi::required(row, 1)?,
                 spi::required(row, 2)?,
@@ -61,17 +62,20 @@ fn repl_on_drop() -> Result<(), ErrorReport> {
     Ok(())
 }
 
+/// Works as the table's owner: who drops a function with CASCADE need not be the owner of the table that used it.
 fn remove_what_serves_no_rule() -> Result<(), Error> {
     let arguments = [
         GENERATE_TRIGGER.into(),
         GENERATE_FUNCTION.into(),
         RULE_FUNCTION.into(),
     ];
-    let tables = spi::read(IDLE_TABLES, &arguments, |row| {
-        spi::required::<String>(row, 1)
+    let tables = spi::query(IDLE_TABLES, &arguments, |row| {
+        Ok((spi::required::<String>(row, 1)?, spi::required(row, 2)?))
     })?;
-    for table in tables {
-        spi::run(&format!("drop trigger {GENERATE_TRIGGER} on {table}"))?;
+    for (table, owner) in tables {
+        session::as_role(owner, || {
+            spi::run(&format!("drop trigger {GENERATE_TRIGGER} on {table}"))
+        })?;
     }
     failure::forget_dropped_rules()
 }

@@ -147,7 +147,7 @@ fn write(pending: &Pending) -> Result<(), Error> {
     let (schema, owner) = spi::extension()?;
     let count = COUNT.replace("{schema}", &pgrx::spi::quote_identifier(schema));
     let found = session::as_role(owner, || {
-        spi::write(
+        spi::query(
             &count,
             &[
                 pending.trigger.into(),

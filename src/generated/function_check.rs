@@ -39,7 +39,7 @@ select p.oid, p.oid::regprocedure::text, has_function_privilege($2::oid, p.oid, 
 /// Checks the functions that the trigger of a rule depends on; the search_path is safe.
 pub(super) fn check(table: &OwnedTable, rule: pg_sys::Oid) -> Result<(), Error> {
     let arguments = [rule.into(), table.owner.into(), RULE_FUNCTION.into()];
-    let functions = spi::write(FUNCTIONS, &arguments, |row| {
+    let functions = spi::query(FUNCTIONS, &arguments, |row| {
         Ok(UsedFunction {
             oid: spi::required(row, 1)?,
             signature: spi::required(row, 2)?,
@@ -75,7 +75,7 @@ fn check_sql_body(function: &UsedFunction) -> Result<(), Error> {
     let analysed = subtransaction::run(
         |_| true,
         || {
-            spi::write(
+            spi::query(
                 "select fmgr_sql_validator($1) is null",
                 &[function.oid.into()],
                 |_| Ok(()),

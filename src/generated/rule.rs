@@ -51,13 +51,13 @@ fn repl_set_expression(
     on_error: Option<&str>,
     backfill: Option<bool>,
 ) -> Result<Option<i64>, ErrorReport> {
-    let table = OwnedTable::find(relation.ok_or(Error::NullArgument("relation"))?)?;
     let column = column_name
         .ok_or(Error::NullArgument("column_name"))?
         .to_string_lossy();
     let text = expression.ok_or(Error::NullArgument("expression"))?;
     let on_error = OnError::parse(on_error.ok_or(Error::NullArgument("on_error"))?)?;
     let backfill = backfill.ok_or(Error::NullArgument("backfill"))?;
+    let table = OwnedTable::lock(relation, Lock::CreateTrigger)?;
     set(&table, &column, text, on_error)?;
     if backfill {
         backfill::run(&table, &column)?;
@@ -71,11 +71,10 @@ fn repl_drop_expression(
     relation: Option<pg_sys::Oid>,
     column_name: Option<&CStr>,
 ) -> Result<(), ErrorReport> {
-    let table = OwnedTable::find(relation.ok_or(Error::NullArgument("relation"))?)?;
     let column = column_name
         .ok_or(Error::NullArgument("column_name"))?
         .to_string_lossy();
-    Relation::lock(table.oid, Lock::Alter);
+    let table = OwnedTable::lock(relation, Lock::Alter)?;
     session::with_safe_search_path(|| {
         let target = TargetColumn::find(&table, &column)?;
         target.check_not_governed(&table)?;
@@ -92,14 +91,15 @@ fn repl_drop_expression(
     Ok(())
 }
 
-/// Makes `text`, whose names mean what they mean in the caller's search_path, the rule of a column.
+/// Makes `text`, whose names mean what they mean in the caller's search_path, the rule of a column. The table is
+/// locked.
 pub(super) fn set(
     table: &OwnedTable,
     column: &str,
     text: &str,
     on_error: OnError,
 ) -> Result<(), Error> {
-    let relation = Relation::open(table.oid, Lock::CreateTrigger);
+    let relation = Relation::open(table.oid, Lock::Read);
     let target = session::with_safe_search_path(|| {
         let target = TargetColumn::find(table, column)?;
         target.check(table)?;
@@ -219,7 +219,7 @@ fn check_not_a_source(
     target: &TargetColumn,
 ) -> Result<(), Error> {
     let readers = session::with_safe_search_path(|| {
-        spi::read(
+        spi::query(
             "select a.attname::text
                from pg_depend d
                join pg_trigger t on t.oid = d.objid and t.tgattr[0] <> d.refobjsubid
@@ -299,7 +299,7 @@ fn store(
     spi::run(&format!(
         "alter table {table_name} enable always trigger {GENERATE_TRIGGER}"
     ))?;
-    let oid = spi::write(
+    let oid = spi::query(
         "select oid from pg_trigger where tgrelid = $1 and tgname = $2::name",
         &[table.oid.into(), name.as_str().into()],
         |row| spi::required(row, 1),

@@ -2,6 +2,7 @@
 
 use super::{GENERATE_FUNCTION, GENERATE_TRIGGER, RULE_FUNCTION};
 use crate::error::Error;
+use crate::pg::relation::{Lock, Relation};
 use crate::pg::spi;
 use pgrx::pg_sys;
 
@@ -22,9 +23,17 @@ select c.relowner,
  where c.oid = $1";
 
 impl OwnedTable {
-    /// Looks before anything is locked, so that only the owner can lock the table.
-    pub(super) fn find(oid: pg_sys::Oid) -> Result<Self, Error> {
-        let found = spi::read(TABLE, &[oid.into()], |row| {
+    /// Locks a table of the current role's until the end of the transaction. Looked at before, for only the
+    /// owner may lock it, and again after, for it may have changed while the lock was waited for.
+    pub(super) fn lock(oid: Option<pg_sys::Oid>, lock: Lock) -> Result<Self, Error> {
+        let oid = oid.ok_or(Error::NullArgument("relation"))?;
+        Self::find(oid)?;
+        Relation::lock(oid, lock);
+        Self::find(oid)
+    }
+
+    fn find(oid: pg_sys::Oid) -> Result<Self, Error> {
+        let found = spi::query(TABLE, &[oid.into()], |row| {
             Ok((
                 Self {
                     oid,
@@ -60,7 +69,7 @@ impl OwnedTable {
     /// column would keep it from finding them at all: it compares every column that is not GENERATED, with NULL
     /// for what the publisher does not send (`FindReplTupleInLocalRel` of `replication/logical/worker.c`).
     pub(super) fn check_identity_index(&self) -> Result<(), Error> {
-        let keyless = spi::read(KEYLESS, &[self.oid.into()], |row| spi::required(row, 1))?;
+        let keyless = spi::query(KEYLESS, &[self.oid.into()], |row| spi::required(row, 1))?;
         match keyless.into_iter().next() {
             None => Ok(()),
             Some(table) => Err(Error::NoIdentityIndex { table }),
@@ -168,7 +177,7 @@ impl TargetColumn {
             RULE_FUNCTION.into(),
             GENERATE_FUNCTION.into(),
         ];
-        let column = spi::read(COLUMN, &arguments, |row| {
+        let column = spi::query(COLUMN, &arguments, |row| {
             Ok(Self {
                 attnum: spi::required(row, 1)?,
                 name: spi::required(row, 2)?,
@@ -265,7 +274,7 @@ impl TargetColumn {
 }
 
 fn rules_of(table: pg_sys::Oid) -> Result<Vec<ExistingRule>, Error> {
-    spi::read(RULES, &[table.into(), RULE_FUNCTION.into()], |row| {
+    spi::query(RULES, &[table.into(), RULE_FUNCTION.into()], |row| {
         Ok(ExistingRule {
             attnum: spi::required(row, 1)?,
 

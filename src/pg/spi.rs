@@ -19,9 +19,9 @@ pub(crate) fn read<T>(
     })?)
 }
 
-/// Runs a statement that writes, or one that must see what this transaction has just written, and gives the
-/// rows it returns.
-pub(crate) fn write<T>(
+/// Runs a statement that writes, or one that must see what this transaction has just written and what others
+/// have committed meanwhile (after waiting for a lock), and gives the rows it returns.
+pub(crate) fn query<T>(
     sql: &str,
     arguments: &[DatumWithOid],
     row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
