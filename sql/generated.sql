@@ -22,6 +22,14 @@ create function repl_adopt_generated(relation regclass, column_name name default
 comment on function repl_adopt_generated(regclass, name) is
     'turns a stored generated column, or all of the table, into plain columns with rules of the same expressions';
 
+create function repl_verify(relation regclass, sample int default 10)
+    returns table (column_name name, rows_checked bigint, rows_wrong bigint, sample_keys jsonb)
+    language c volatile
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'repl_verify_wrapper';
+comment on function repl_verify(regclass, int) is
+    'reads every row and compares each derived column with what its rule says; sample: how many keys of wrong rows to show';
+
 create function _repl_generate()
     returns trigger
     language c
@@ -36,12 +44,12 @@ create function _repl_rule()
 comment on function _repl_rule() is
     'internal: marks a disabled trigger that stores the rule of a derived column';
 
-create function _repl_row_differs(record)
-    returns boolean
+create function _repl_wrong_columns(record, backfill boolean)
+    returns smallint[]
     language c volatile strict
-    as 'MODULE_PATHNAME', 'repl_row_differs';
-comment on function _repl_row_differs(record) is
-    'internal: whether some derived column of a row is not as its rule says';
+    as 'MODULE_PATHNAME', 'repl_wrong_columns';
+comment on function _repl_wrong_columns(record, boolean) is
+    'internal: numbers of the derived columns of a row that are not as their rules say; NULL if all are; backfill: a failing row that is NULL already is counted';
 
 create function _repl_rule_expression(oid)
     returns text

@@ -3,40 +3,48 @@ create function _repl_rule_problem(rule oid)
     returns text
     language sql stable
 begin atomic
-    with rule as (
-        select t.oid, t.tgrelid, t.tgfoid from pg_catalog.pg_trigger t where t.oid = rule
-    ), leaf as (
-        select r.tgrelid as oid from rule r
-         where not exists (select from pg_catalog.pg_partition_tree(r.tgrelid) p where p.isleaf)
+    with recursive rule as (
+        select t.oid, t.tgrelid from pg_catalog.pg_trigger t where t.oid = rule
+    ), tree as (
+        select p.relid::oid as oid, p.isleaf from rule r, pg_catalog.pg_partition_tree(r.tgrelid) p
         union
-        select p.relid from rule r, pg_catalog.pg_partition_tree(r.tgrelid) p where p.isleaf
-    ), generate as (
-        select leaf.oid as leaf, t.tgenabled
-          from leaf
-          left join pg_catalog.pg_trigger t
-               on t.tgrelid = leaf.oid and t.tgname = 'zzz_replwarden'
+        select r.tgrelid, true from rule r
+         where not exists (select from pg_catalog.pg_partition_tree(r.tgrelid))
+    ), copy as (
+        select r.oid, r.tgrelid from rule r
+        union all
+        select t.oid, t.tgrelid from copy c join pg_catalog.pg_trigger t on t.tgparentid = c.oid
+    ), trigger_state as (
+        select tree.oid as relation, g.tgenabled as generate,
+               c.tgname as rule_name, c.tgenabled as rule_enabled
+          from tree
+          left join pg_catalog.pg_trigger g on g.tgrelid = tree.oid and g.tgname = 'zzz_replwarden'
+          left join copy on copy.tgrelid = tree.oid
+          left join pg_catalog.pg_trigger c on c.oid = copy.oid
     ), problem (rank, text) as (
         select 1, pg_catalog.format(
-                   'trigger zzz_replwarden is missing on %s: set the rule again', g.leaf::regclass)
-          from generate g where g.tgenabled is null
+                   'trigger zzz_replwarden or that of the rule is missing on %s: set the rule again',
+                   s.relation::regclass)
+          from trigger_state s where s.generate is null or s.rule_name is null
         union all
         select 2, pg_catalog.format(
-                   'trigger zzz_replwarden does not fire for replicated rows: ALTER TABLE %s ENABLE ALWAYS TRIGGER zzz_replwarden',
-                   g.leaf::regclass)
-          from generate g where g.tgenabled <> 'A'
+                   'its triggers on %s were enabled or disabled: ALTER TABLE %s ENABLE ALWAYS TRIGGER zzz_replwarden, DISABLE TRIGGER %I',
+                   s.relation::regclass, s.relation::regclass, s.rule_name)
+          from trigger_state s where s.generate <> 'A' or s.rule_enabled <> 'D'
         union all
         select 3, pg_catalog.format(
-                   '%s has no primary key or replica identity index, so that replication may miss rows: ALTER TABLE %s ADD PRIMARY KEY',
-                   leaf.oid::regclass, leaf.oid::regclass)
-          from leaf
-         where not exists (select from pg_catalog.pg_index i
-                            where i.indrelid = leaf.oid and i.indisvalid and i.indimmediate
+                   '%s has no primary key or replica identity index, so that replication may miss rows: ALTER TABLE %s ADD PRIMARY KEY (…)',
+                   tree.oid::regclass, tree.oid::regclass)
+          from tree
+         where tree.isleaf
+           and not exists (select from pg_catalog.pg_index i
+                            where i.indrelid = tree.oid and i.indisvalid and i.indimmediate
                               and (i.indisprimary or i.indisreplident))
         union all
         select 4, pg_catalog.format(
                    'trigger %I on %s fires after the columns are derived: ALTER TRIGGER %I ON %s RENAME TO a name before zzz_replwarden',
                    t.tgname, t.tgrelid::regclass, t.tgname, t.tgrelid::regclass)
-          from leaf join pg_catalog.pg_trigger t on t.tgrelid = leaf.oid
+          from tree join pg_catalog.pg_trigger t on t.tgrelid = tree.oid
          where not t.tgisinternal and t.tgname > 'zzz_replwarden'::name collate "C"
            and t.tgtype & 3 = 3 and t.tgtype & 20 <> 0
     )

@@ -1,5 +1,6 @@
 //! Every error and warning that a user can meet: SQLSTATE, message, detail, hint.
 
+use crate::pg::expression::Refusal;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode::{self, *};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::SpiError;
@@ -56,6 +57,10 @@ pub(crate) enum Error {
     NoRule { table: String, column: String },
     #[error("invalid value for parameter \"on_error\": \"{value}\"")]
     UnknownOnError { value: String },
+    #[error("invalid value for parameter \"sample\": {value}")]
+    InvalidSample { value: i32 },
+    #[error("table {table} has no derived column")]
+    NoRules { table: String },
     #[error(
         "column \"{column}\" of table {table} is NOT NULL, so a failed expression cannot make it NULL"
     )]
@@ -66,16 +71,15 @@ pub(crate) enum Error {
         column: String,
         text: String,
     },
-    #[error("cannot derive column \"{column}\" of table {table}: {message}")]
+    #[error("cannot derive column \"{column}\" of table {table}: {}", .refusal.message)]
     ExpressionRefused {
         table: String,
         column: String,
         text: String,
-        code: PgSqlErrorCode,
-        message: String,
-        detail: Option<String>,
-        hint: Option<String>,
+        refusal: Refusal,
     },
+    #[error("the expression for column \"{column}\" of table {table} would not survive a dump")]
+    MeaningChanges { table: String, column: String },
     #[error(
         "the expression for column \"{column}\" of table {table} reads what a derived column cannot"
     )]
@@ -111,13 +115,11 @@ pub(crate) enum Error {
     FunctionNeedsSearchPath { function: String, reason: String },
     #[error("function {function} has no search_path of its own")]
     FunctionWithoutSearchPath { function: String },
-    #[error("cannot derive column \"{column}\" of the existing rows of table {table}: {message}")]
+    #[error("cannot derive column \"{column}\" of the existing rows of table {table}: {}", .refusal.message)]
     ExistingRow {
         table: String,
         column: String,
-        code: PgSqlErrorCode,
-        message: String,
-        detail: Option<String>,
+        refusal: Refusal,
     },
     #[error("function was not called as a BEFORE INSERT OR UPDATE trigger FOR EACH ROW")]
     NotFiredAsRowTrigger,
@@ -150,6 +152,7 @@ impl Error {
             | Self::PartOfReplicaIdentity { .. }
             | Self::PartOfPartitionKey { .. }
             | Self::VolatileExpression { .. }
+            | Self::MeaningChanges { .. }
             | Self::SourceOfRule { .. } => ERRCODE_INVALID_OBJECT_DEFINITION,
             Self::VirtualColumn { .. } | Self::PartitionExpressionDiffers { .. } => {
                 ERRCODE_FEATURE_NOT_SUPPORTED
@@ -161,12 +164,14 @@ impl Error {
             | Self::LaterTrigger { .. }
             | Self::FunctionNeedsSearchPath { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::TriggerNameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
-            Self::NoRule { .. } => ERRCODE_UNDEFINED_OBJECT,
-            Self::UnknownOnError { .. } | Self::NotNullColumn { .. } => {
-                ERRCODE_INVALID_PARAMETER_VALUE
-            }
+            Self::NoRule { .. } | Self::NoRules { .. } => ERRCODE_UNDEFINED_OBJECT,
+            Self::UnknownOnError { .. }
+            | Self::InvalidSample { .. }
+            | Self::NotNullColumn { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotOneExpression { .. } => ERRCODE_SYNTAX_ERROR,
-            Self::ExpressionRefused { code, .. } | Self::ExistingRow { code, .. } => *code,
+            Self::ExpressionRefused { refusal, .. } | Self::ExistingRow { refusal, .. } => {
+                refusal.code
+            }
             Self::TypeMismatch { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::MutableExpression { .. } | Self::FunctionWithoutSearchPath { .. } => {
                 ERRCODE_WARNING
@@ -296,6 +301,14 @@ impl Error {
                 "There is nothing to drop.",
                 "SELECT * FROM repl_generated_columns shows the rules there are.",
             ),
+            Self::NoRules { .. } => (
+                "There is nothing to verify.",
+                "SELECT * FROM repl_generated_columns shows the rules there are.",
+            ),
+            Self::InvalidSample { .. } => (
+                "It is the number of keys of wrong rows to show.",
+                "Use 0 or more.",
+            ),
             Self::UnknownOnError { .. } => (
                 "A failed expression either fails the statement or makes the column NULL.",
                 "Use 'fail' or 'null'.",
@@ -315,13 +328,11 @@ impl Error {
                         .to_owned(),
                 );
             }
-            Self::ExpressionRefused {
-                text, detail, hint, ..
-            } => {
+            Self::ExpressionRefused { text, refusal, .. } => {
                 let text = format!("The expression is: {text}");
                 return (
-                    detail.as_ref().map_or(text.clone(), |detail| format!("{detail} {text}")),
-                    hint.clone().unwrap_or_else(|| {
+                    refusal.detail.as_ref().map_or(text.clone(), |detail| format!("{detail} {text}")),
+                    refusal.hint.clone().unwrap_or_else(|| {
                         "Use columns of this table, constants and functions; qualify a function's name with \
                          its schema where the search_path does not find it."
                             .to_owned()
@@ -346,6 +357,11 @@ impl Error {
                 "Replication and sessions may differ in TimeZone, DateStyle and other settings.",
                 "Make it immutable, for example with AT TIME ZONE or to_char().",
             ),
+            Self::MeaningChanges { .. } => (
+                "It uses an operator outside pg_catalog where SQL cannot name one (NULLIF, IS DISTINCT FROM, CASE x \
+                 WHEN, or rows compared); read back from text, it would use another and give other values.",
+                "Write it with the operator itself: CASE WHEN x OPERATOR(schema.=) y THEN ….",
+            ),
             Self::TypeMismatch { .. } => (
                 "The value is assigned to the column as in an INSERT.",
                 "Cast the expression to the column's type.",
@@ -365,9 +381,9 @@ impl Error {
                     format!("ALTER FUNCTION {function} SET search_path = pg_catalog, …, pg_temp;"),
                 );
             }
-            Self::ExistingRow { detail, .. } => {
+            Self::ExistingRow { refusal, .. } => {
                 return (
-                    detail.clone().unwrap_or_else(|| {
+                    refusal.detail.clone().unwrap_or_else(|| {
                         "The expression fails for a row that is in the table already; nothing was changed."
                             .to_owned()
                     }),

@@ -114,6 +114,16 @@ pub(super) fn relation_changed(relation: Option<pg_sys::Oid>) {
     });
 }
 
+/// The constraints of a domain are compiled into the state of an expression, and nothing that the server's plan
+/// cache watches changes with them.
+pub(super) fn domain_changed() {
+    for_each(|_, table| {
+        if table.checks_domain() {
+            table.mark_unusable();
+        }
+    });
+}
+
 pub(super) fn evaluation_aborted(level: i32) {
     for_each(|_, table| table.evaluation_aborted(level));
 }

@@ -11,9 +11,11 @@ mod compile;
 mod ddl_event;
 mod failure;
 mod function_check;
+mod meaning;
 mod rule;
 mod table;
 mod trigger;
+mod verify;
 mod view;
 
 use crate::pg::session_events::{self, SessionObserver};
@@ -32,6 +34,10 @@ struct GeneratedColumns;
 impl SessionObserver for GeneratedColumns {
     fn relation_changed(&self, relation: Option<pg_sys::Oid>) {
         compile::relation_changed(relation);
+    }
+
+    fn domain_changed(&self) {
+        compile::domain_changed();
     }
 
     fn before_commit(&self) {

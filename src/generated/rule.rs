@@ -2,16 +2,16 @@
 
 use super::table::{OwnedTable, TargetColumn};
 use super::{
-    GENERATE_FUNCTION, GENERATE_TRIGGER, RULE_FUNCTION, backfill, failure, function_check,
+    GENERATE_FUNCTION, GENERATE_TRIGGER, RULE_FUNCTION, backfill, failure, function_check, meaning,
 };
 use crate::error::Error;
-use crate::pg::expression::{self, Expression, ParseError};
+use crate::pg::expression::{self, Expression, ParseError, Refusal};
 use crate::pg::relation::{Lock, Relation};
 use crate::pg::{session, spi, trigger};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_literal};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// What becomes of a row whose expression fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,45 +112,64 @@ pub(super) fn set(
             column: target.name.clone(),
         });
     }
-    let expression = Expression::parse(&relation, text)
-        .map_err(|error| unusable_expression(table, &target, text, error))?;
-    check_expression(table, &relation, &target, &expression)?;
+    let expression = Expression::parse(&relation, text).map_err(|error| match error {
+        ParseError::NotOneExpression => Error::NotOneExpression {
+            table: table.name.clone(),
+            column: target.name.clone(),
+            text: text.to_owned(),
+        },
+        ParseError::Server(refusal) => refused_by_server(table, &target, text, refusal),
+    })?;
+    expression::refusable(|| check_expression(table, &relation, &target, &expression))
+        .map_err(|refusal| refused_by_server(table, &target, text, refusal))??;
     let trigger_text = expression.to_trigger_text(&relation);
     drop(relation);
     session::with_safe_search_path(|| {
-        let rule = store(table, &target, &trigger_text, on_error)?;
+        let rule = expression::refusable(|| store(table, &target, &trigger_text, on_error))
+            .map_err(|refusal| refused_by_server(table, &target, text, refusal))??;
+        check_meaning(table, &target, &expression, rule)?;
         failure::forget(rule)?;
         function_check::check(table, rule)
     })
 }
 
-fn unusable_expression(
+fn refused_by_server(
     table: &OwnedTable,
     target: &TargetColumn,
     text: &str,
-    error: ParseError,
+    refusal: Refusal,
 ) -> Error {
-    let (table, column) = (table.name.clone(), target.name.clone());
-    match error {
-        ParseError::NotOneExpression => Error::NotOneExpression {
-            table,
-            column,
-            text: text.to_owned(),
-        },
-        ParseError::Server {
-            code,
-            message,
-            detail,
-            hint,
-        } => Error::ExpressionRefused {
-            table,
-            column,
-            text: text.to_owned(),
-            code,
-            message,
-            detail,
-            hint,
-        },
+    Error::ExpressionRefused {
+        table: table.name.clone(),
+        column: target.name.clone(),
+        text: text.to_owned(),
+        refusal,
+    }
+}
+
+/// What is stored computes what was asked for.
+fn check_meaning(
+    table: &OwnedTable,
+    target: &TargetColumn,
+    expression: &Expression,
+    rule: pg_sys::Oid,
+) -> Result<(), Error> {
+    let stored: String = spi::query(
+        "select tgqual::text from pg_trigger where oid = $1",
+        &[rule.into()],
+        |row| spi::required(row, 1),
+    )?
+    .pop()
+    .ok_or(Error::DamagedRule)?;
+    let stored = Expression::from_stored(&CString::new(stored).unwrap_or_default())
+        .ok_or(Error::DamagedRule)?;
+    if meaning::operators(&stored.to_tree()) == meaning::operators(&expression.to_tree()) {
+        Ok(())
+    } else {
+        Err(Error::MeaningChanges {
+            table: table.name.clone(),
+            column: target.name.clone(),
+        })
     }
 }
 
@@ -274,7 +293,7 @@ fn store(
     let (schema, _) = spi::extension()?;
     let schema = quote_identifier(schema);
     let name = target.rule().map_or_else(
-        || free_trigger_name(&target.name, &target.rules),
+        || free_trigger_name(&target.name, &target.trigger_names),
         |rule| rule.trigger_name.clone(),
     );
     let rule = quote_identifier(&name);
@@ -310,15 +329,11 @@ fn store(
     Ok(oid)
 }
 
-/// A name for the trigger of a column's rule: the column's, cut to what a name may hold, and a number where
-/// another rule of the table (of a column since renamed) has it.
-fn free_trigger_name(column: &str, rules: &[super::table::ExistingRule]) -> String {
-    let taken: Vec<&str> = rules
-        .iter()
-        .map(|rule| rule.trigger_name.as_str())
-        .collect();
+/// A name for the trigger of a column's rule: the column's, cut to what a name may hold, with a number where
+/// another trigger has that name (of a column since renamed, or a user's own).
+fn free_trigger_name(column: &str, taken: &[String]) -> String {
     trigger_names(column)
-        .find(|name| !taken.contains(&name.as_str()))
+        .find(|name| !taken.contains(name))
         .unwrap_or_default()
 }
 
@@ -343,6 +358,9 @@ mod tests {
 
     #[test]
     fn trigger_names_tell_the_column() {
+        let taken = ["replwarden_a".to_owned(), "replwarden_a_1".to_owned()];
+        assert_eq!(free_trigger_name("a", &taken), "replwarden_a_2");
+        assert_eq!(free_trigger_name("b", &taken), "replwarden_b");
         assert_eq!(
             trigger_names("loan_id").next().as_deref(),
             Some("replwarden_loan_id")

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::pg::relation::{Lock, Relation};
 use crate::pg::spi;
 use pgrx::pg_sys;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 /// A table whose owner the current role is.
 pub(super) struct OwnedTable {
@@ -12,6 +13,7 @@ pub(super) struct OwnedTable {
     pub(super) owner: pg_sys::Oid,
     /// With its schema, quoted.
     pub(super) name: String,
+    partitioned: bool,
 }
 
 const TABLE: &str = "
@@ -22,32 +24,44 @@ select c.relowner,
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
  where c.oid = $1";
 
+/// Owner, name, kind and whether the current role has the rights of the owner.
+type TableRow = (pg_sys::Oid, String, String, bool);
+
+fn table_row(row: &SpiHeapTupleData) -> SpiResult<TableRow> {
+    Ok((
+        spi::required(row, 1)?,
+        spi::required(row, 2)?,
+        spi::required(row, 3)?,
+        spi::required(row, 4)?,
+    ))
+}
+
 impl OwnedTable {
     /// Locks a table of the current role's until the end of the transaction. Looked at before, for only the
     /// owner may lock it, and again after, for it may have changed while the lock was waited for.
     pub(super) fn lock(oid: Option<pg_sys::Oid>, lock: Lock) -> Result<Self, Error> {
-        let oid = oid.ok_or(Error::NullArgument("relation"))?;
-        Self::find(oid)?;
+        let Self { oid, .. } = Self::find(oid)?;
         Relation::lock(oid, lock);
-        Self::find(oid)
+        Self::from_row(oid, spi::query(TABLE, &[oid.into()], table_row)?)
     }
 
-    fn find(oid: pg_sys::Oid) -> Result<Self, Error> {
-        let found = spi::query(TABLE, &[oid.into()], |row| {
-            Ok((
-                Self {
-                    oid,
-                    owner: spi::required(row, 1)?,
-                    name: spi::required(row, 2)?,
-                },
-                spi::required::<String>(row, 3)?,
-                spi::required::<bool>(row, 4)?,
-            ))
-        })?;
-        let (table, kind, owned) = found
+    /// Without a lock, and without writing: on a standby, too.
+    pub(super) fn find(oid: Option<pg_sys::Oid>) -> Result<Self, Error> {
+        let oid = oid.ok_or(Error::NullArgument("relation"))?;
+        Self::from_row(oid, spi::read(TABLE, &[oid.into()], table_row)?)
+    }
+
+    fn from_row(oid: pg_sys::Oid, found: Vec<TableRow>) -> Result<Self, Error> {
+        let (owner, name, kind, owned) = found
             .into_iter()
             .next()
             .ok_or(Error::UnknownTable { oid })?;
+        let table = Self {
+            oid,
+            owner,
+            name,
+            partitioned: kind == "p",
+        };
         let kind = match kind.as_str() {
             "r" | "p" if owned => return Ok(table),
             "r" | "p" => return Err(Error::NotTableOwner { table: table.name }),
@@ -63,6 +77,13 @@ impl OwnedTable {
             relation: table.name,
             kind,
         })
+    }
+
+    /// For a FROM or an UPDATE: the rows that the rules of the table concern, which are not those of tables that
+    /// inherit from it.
+    pub(super) fn with_partitions(&self) -> String {
+        let only = if self.partitioned { "" } else { "only " };
+        format!("{only}{}", self.name)
     }
 
     /// Replication finds the rows of the table, or of each of its partitions, by an index. Elsewhere a derived
@@ -109,6 +130,8 @@ pub(super) struct TargetColumn {
     /// A trigger of our name that is not ours.
     foreign_trigger: bool,
     pub(super) generated_columns: Vec<i16>,
+    /// Of all triggers of the table and its partitions.
+    pub(super) trigger_names: Vec<String>,
     /// Each rule of the table.
     pub(super) rules: Vec<ExistingRule>,
 }
@@ -118,6 +141,7 @@ pub(super) struct ExistingRule {
     pub(super) trigger_name: String,
 }
 
+/// The columns of a partition key are made dependent on their table (`StorePartitionKey` of `catalog/heap.c`).
 const COLUMN: &str = "
 with tree as (
     select $1::oid as oid
@@ -140,11 +164,11 @@ select a.attnum,
        a.attgenerated <> '',
        a.attidentity <> '',
        exists (select from pg_index i join same_column s on s.attrelid = i.indrelid
-                where (i.indisprimary or i.indisreplident) and s.attnum = any (i.indkey::int2[])),
+                where (i.indisprimary or i.indisreplident) and s.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),
        exists (select from pg_partitioned_table p join same_column s on s.attrelid = p.partrelid
                  join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = p.partrelid
-                      and d.objsubid = 0 and d.refclassid = 'pg_class'::regclass
-                      and d.refobjid = p.partrelid and d.refobjsubid = s.attnum),
+                      and d.objsubid = s.attnum and d.refclassid = 'pg_class'::regclass
+                      and d.refobjid = p.partrelid and d.refobjsubid = 0 and d.deptype = 'i'),
        (select r.tgrelid::regclass::text from rule_trigger r
          where r.tgrelid not in (select oid from tree) limit 1),
        (select r.tgrelid::regclass::text from rule_trigger r
@@ -158,7 +182,9 @@ select a.attnum,
                 where t.tgrelid in (select oid from tree) and t.tgname = $3::name
                   and p.proname <> $5),
        array(select g.attnum from pg_attribute g
-              where g.attrelid = a.attrelid and g.attgenerated <> '' and not g.attisdropped)
+              where g.attrelid = a.attrelid and g.attgenerated <> '' and not g.attisdropped),
+       array(select distinct t.tgname::text from pg_trigger t
+              where t.tgrelid in (select oid from tree))
   from pg_attribute a
  where a.attrelid = $1 and a.attname = $2::name and not a.attisdropped";
 
@@ -191,6 +217,7 @@ impl TargetColumn {
                 later_trigger: row.get(10)?,
                 foreign_trigger: spi::required(row, 11)?,
                 generated_columns: spi::required(row, 12)?,
+                trigger_names: spi::required(row, 13)?,
                 rules: Vec::new(),
             })
         })?;

@@ -3,10 +3,10 @@
 
 use super::compile;
 use crate::error::Error;
-use crate::pg::compiled::CompiledTable;
+use crate::pg::compiled::{CompiledTable, Purpose};
 use crate::pg::raw;
 use crate::pg::relation::{Lock, Relation};
-use pgrx::{pg_guard, pg_sys};
+use pgrx::{IntoDatum, pg_guard, pg_sys};
 
 /// `TRIGGER_FIRED_BY_UPDATE` and its siblings of `commands/trigger.h`.
 const EVENT_OPERATION: u32 = pg_sys::TRIGGER_EVENT_OPMASK;
@@ -89,18 +89,24 @@ unsafe extern "C-unwind" fn repl_rule(call: pg_sys::FunctionCallInfo) -> pg_sys:
     }
 }
 
-/// `_repl_row_differs(row record)`: some derived column of the row is not as its rule says.
+/// `_repl_wrong_columns(row record, backfill boolean)`: numbers of the derived columns that are not as their rules say; NULL for a
+/// row that is right.
 #[unsafe(no_mangle)]
 #[pg_guard]
-unsafe extern "C-unwind" fn repl_row_differs(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: the function is STRICT and takes one record, whose header names its type. The slot has a copy of
-    // the relation's descriptor and is dropped before the row goes away.
+unsafe extern "C-unwind" fn repl_wrong_columns(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the function is STRICT and takes a record, whose header names its type, and a boolean. The slot uses the
+    // relation's descriptor and is dropped before the relation is closed.
     unsafe {
-        let argument = (*(*call).args.as_ptr()).value;
+        let arguments = (*call).args.as_slice(2);
+        let argument = arguments[0].value;
+        let purpose = if arguments[1].value.value() != 0 {
+            Purpose::Backfill
+        } else {
+            Purpose::Verify
+        };
         let header =
             pg_sys::pg_detoast_datum(argument.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
-        let row_type = (*header).t_choice.t_datum.datum_typeid;
-        let table = pg_sys::get_typ_typrelid(row_type);
+        let table = pg_sys::get_typ_typrelid((*header).t_choice.t_datum.datum_typeid);
         if table == pg_sys::InvalidOid {
             Error::NotARowOfATable.raise();
         }
@@ -108,6 +114,7 @@ unsafe extern "C-unwind" fn repl_row_differs(call: pg_sys::FunctionCallInfo) -> 
         let rules = compile::cached(&relation, raw::GetUserId(), (*(*call).flinfo).fn_oid)
             .unwrap_or_else(|error| error.raise());
         let mut tuple = pg_sys::HeapTupleData {
+            // The length of a datum's header, HeapTupleHeaderGetDatumLength.
             t_len: (*header).t_choice.t_datum.datum_len_.cast_unsigned() >> 2,
             t_data: header,
             ..Default::default()
@@ -115,9 +122,17 @@ unsafe extern "C-unwind" fn repl_row_differs(call: pg_sys::FunctionCallInfo) -> 
         let descriptor = (*relation.as_ptr()).rd_att;
         let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
         pg_sys::ExecStoreHeapTuple(&raw mut tuple, slot, false);
-        let differs = (*rules).differs(slot);
+        let wrong = if (*rules).is_evaluating() {
+            compile::compile(&relation, (*(*call).flinfo).fn_oid)
+                .unwrap_or_else(|error| error.raise())
+                .wrong_columns(slot, purpose)
+        } else {
+            (*rules).wrong_columns(slot, purpose)
+        };
         pg_sys::ExecDropSingleTupleTableSlot(slot);
-        pg_sys::Datum::from(differs)
+        let columns = (!wrong.is_empty()).then_some(wrong).into_datum();
+        (*call).isnull = columns.is_none();
+        columns.unwrap_or(pg_sys::Datum::null())
     }
 }
 
@@ -165,5 +180,5 @@ macro_rules! version_1 {
 version_1!(
     pg_finfo_repl_generate,
     pg_finfo_repl_rule,
-    pg_finfo_repl_row_differs
+    pg_finfo_repl_wrong_columns
 );

@@ -5,7 +5,7 @@ use super::relation::Column;
 use super::{raw, subtransaction};
 use pgrx::pg_sys::panic::ErrorReportWithLevel;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_int, c_void};
 
 /// Owns what the server needs to compute the derived columns of one table: plan trees that the server's plan
@@ -15,6 +15,7 @@ pub(crate) struct CompiledTable {
     evaluation: *mut pg_sys::ExprContext,
     columns: Vec<CompiledColumn>,
     usable: Cell<bool>,
+    checks_domain: bool,
     /// Nesting level of the transaction in which an evaluation is under way; 0: none is.
     evaluating_at: Cell<c_int>,
 }
@@ -37,7 +38,7 @@ pub(crate) struct ColumnPlan {
 pub(crate) struct NullOnError {
     /// The error is one that this row brought about.
     pub(crate) survivable: fn(&ErrorReportWithLevel) -> bool,
-    /// Hears of each error survived.
+    /// Hears of an error survived.
     pub(crate) survived: fn(trigger: pg_sys::Oid, error: &ErrorReportWithLevel),
 }
 
@@ -52,6 +53,22 @@ struct CompiledColumn {
     null_on_error: Option<NullOnError>,
     value: Cell<pg_sys::Datum>,
     null: Cell<bool>,
+    /// What the last comparison has found.
+    right: Cell<bool>,
+    /// An error whose report depends on that.
+    survived: RefCell<Option<ErrorReportWithLevel>>,
+}
+
+/// What a row is evaluated for, which decides which of its survived errors are reported.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Every error: the row is written as computed.
+    Write,
+    /// None: the row is only looked at.
+    Verify,
+    /// Those of a row that is right: NULL already. One that is not is going to be written.
+    Backfill,
 }
 
 impl CompiledTable {
@@ -71,6 +88,7 @@ impl CompiledTable {
             evaluation: std::ptr::null_mut(),
             columns: Vec::with_capacity(plans.len()),
             usable: Cell::new(true),
+            checks_domain: plans.iter().any(|plan| plan.expression.checks_domain()),
             evaluating_at: Cell::new(0),
         };
         // SAFETY: states and evaluation context are made in `memory`, which the table owns.
@@ -94,6 +112,11 @@ impl CompiledTable {
                 // SAFETY: the plan cache keeps the cached expression until it is freed on drop.
                 unsafe { (*column.cached).is_valid }
             })
+    }
+
+    /// The constraints of some domain are part of what is compiled.
+    pub(crate) fn checks_domain(&self) -> bool {
+        self.checks_domain
     }
 
     pub(crate) fn mark_unusable(&self) {
@@ -129,7 +152,7 @@ impl CompiledTable {
     ) -> pg_sys::HeapTuple {
         // SAFETY: the caller's promise; results of the expressions live until the reset at the end.
         unsafe {
-            self.evaluate(slot);
+            self.evaluate(slot, Purpose::Write);
             let result = if self.columns.iter().all(|column| column.is_in(slot)) {
                 tuple
             } else {
@@ -140,25 +163,41 @@ impl CompiledTable {
         }
     }
 
-    /// Some derived column of the row is not as its expression says.
+    /// Numbers of the derived columns of the row that are not as their expressions say.
     ///
     /// # Safety
     /// `slot` holds a row of the relation that was compiled.
-    pub(crate) unsafe fn differs(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+    pub(crate) unsafe fn wrong_columns(
+        &self,
+        slot: *mut pg_sys::TupleTableSlot,
+        purpose: Purpose,
+    ) -> Vec<i16> {
         // SAFETY: nothing in the guarded block has a destructor.
         unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                self.evaluate(slot);
-                let differs = !self.columns.iter().all(|column| column.is_in(slot));
+                self.evaluate(slot, purpose);
+                for column in &self.columns {
+                    column.right.set(column.is_in(slot));
+                }
                 self.reset();
-                differs
-            })
+            });
         }
+        let wrong = self.columns.iter().filter(|column| !column.right.get());
+        let wrong: Vec<i16> = wrong.map(|column| column.index as i16 + 1).collect();
+        for column in &self.columns {
+            let error = column.survived.take();
+            if let (true, Some(policy), Some(error)) =
+                (wrong.is_empty(), column.null_on_error, error)
+            {
+                (policy.survived)(column.trigger, &error);
+            }
+        }
+        wrong
     }
 
     /// # Safety
     /// As for `compute`.
-    unsafe fn evaluate(&self, slot: *mut pg_sys::TupleTableSlot) {
+    unsafe fn evaluate(&self, slot: *mut pg_sys::TupleTableSlot, purpose: Purpose) {
         // SAFETY: `current` and `callback` live until the callback is taken off again, or, after an error,
         // until the server's handler has done so. Memory context and slot are those of the caller.
         unsafe {
@@ -179,7 +218,7 @@ impl CompiledTable {
             for column in &self.columns {
                 current.set(column);
                 if column.null_on_error.is_some() {
-                    evaluate_or_null(column, self.evaluation);
+                    evaluate_or_null(column, self.evaluation, purpose);
                 } else {
                     column.evaluate(self.evaluation);
                 }
@@ -266,6 +305,8 @@ impl CompiledColumn {
                 null_on_error: plan.null_on_error,
                 value: Cell::new(pg_sys::Datum::null()),
                 null: Cell::new(true),
+                right: Cell::new(true),
+                survived: RefCell::new(None),
             }
         }
     }
@@ -317,6 +358,7 @@ impl CompiledColumn {
 unsafe extern "C-unwind" fn evaluate_or_null(
     column: *const CompiledColumn,
     evaluation: *mut pg_sys::ExprContext,
+    purpose: Purpose,
 ) {
     // SAFETY: called by `evaluate` with a column of a live table.
     let column = unsafe { &*column };
@@ -329,7 +371,13 @@ unsafe extern "C-unwind" fn evaluate_or_null(
     });
     if let Err(error) = outcome {
         column.null.set(true);
-        (policy.survived)(column.trigger, &error);
+        match purpose {
+            Purpose::Write => (policy.survived)(column.trigger, &error),
+            Purpose::Verify => {}
+            Purpose::Backfill => {
+                column.survived.replace(Some(error));
+            }
+        }
     }
 }
 

@@ -23,13 +23,31 @@ pub(crate) struct Expression {
 pub(crate) enum ParseError {
     /// It is a whole statement, a list, or has an alias or a `*`.
     NotOneExpression,
-    /// The server's parser or analyser refused it, in these words.
-    Server {
-        code: PgSqlErrorCode,
-        message: String,
-        detail: Option<String>,
-        hint: Option<String>,
-    },
+    Server(Refusal),
+}
+
+/// What the server said when it refused something.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: PgSqlErrorCode,
+    pub(crate) message: String,
+    pub(crate) detail: Option<String>,
+    pub(crate) hint: Option<String>,
+}
+
+/// Does what the server may refuse. The transaction must end with an error then, for nothing is rolled back.
+pub(crate) fn refusable<T>(work: impl FnOnce() -> T) -> Result<T, Refusal> {
+    PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
+        .catch_others(|error| match error {
+            CaughtError::PostgresError(report) => Err(Refusal {
+                code: report.sql_error_code(),
+                message: report.message().to_owned(),
+                detail: report.detail().map(str::to_owned),
+                hint: report.hint().map(str::to_owned),
+            }),
+            other => other.rethrow(),
+        })
+        .execute()
 }
 
 impl Expression {
@@ -40,22 +58,15 @@ impl Expression {
         let Ok(query) = CString::new(format!("SELECT {text}")) else {
             return Err(ParseError::NotOneExpression);
         };
-        PgTryBuilder::new(AssertUnwindSafe(|| {
-            let raw = parse_raw(&query).ok_or(ParseError::NotOneExpression)?;
-            Ok(Self {
-                node: analyse(relation, raw, &query),
-            })
-        }))
-        .catch_others(|error| match error {
-            CaughtError::PostgresError(report) => Err(ParseError::Server {
-                code: report.sql_error_code(),
-                message: report.message().to_owned(),
-                detail: report.detail().map(str::to_owned),
-                hint: report.hint().map(str::to_owned),
-            }),
-            other => other.rethrow(),
-        })
-        .execute()
+        let parsed = refusable(|| {
+            let raw = parse_raw(&query)?;
+            Some(analyse(relation, raw, &query))
+        });
+        match parsed {
+            Ok(Some(node)) => Ok(Self { node }),
+            Ok(None) => Err(ParseError::NotOneExpression),
+            Err(refusal) => Err(ParseError::Server(refusal)),
+        }
     }
 
     /// The expression inside the `(… IS NULL)` that is a stored rule's WHEN (`pg_trigger.tgqual`).
@@ -74,6 +85,16 @@ impl Expression {
 
     pub(crate) fn as_node(&self) -> *mut pg_sys::Node {
         self.node
+    }
+
+    /// The node tree as the server writes it into its catalogs.
+    pub(crate) fn to_tree(&self) -> String {
+        // SAFETY: node is a node tree; the result is a palloc'ed C string.
+        unsafe {
+            CStr::from_ptr(pg_sys::nodeToString(self.node.cast()))
+                .to_string_lossy()
+                .into_owned()
+        }
     }
 
     /// The type of the value.
@@ -98,6 +119,11 @@ impl Expression {
             )
         };
         (!node.is_null()).then_some(Self { node })
+    }
+
+    /// Holds a cast to a domain, whatever the depth.
+    pub(crate) fn checks_domain(&self) -> bool {
+        self.to_tree().contains("{COERCETODOMAIN ")
     }
 
     /// Numbers of the columns that it reads: below zero a system column, zero the whole row.

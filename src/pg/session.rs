@@ -4,9 +4,13 @@ use pgrx::{PgTryBuilder, pg_sys};
 use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 
-/// Runs `work` with a search_path in which nobody but a superuser can plant anything.
+/// A search_path in which nobody but a superuser can plant anything.
+pub(crate) const SAFE_SEARCH_PATH: (&CStr, &CStr) = (c"search_path", c"pg_catalog, pg_temp");
+/// Row security that would hide rows is an error.
+pub(crate) const ALL_ROWS: (&CStr, &CStr) = (c"row_security", c"off");
+
 pub(crate) fn with_safe_search_path<R>(work: impl FnOnce() -> R) -> R {
-    with_settings(&[(c"search_path", c"pg_catalog, pg_temp")], work)
+    with_settings(&[SAFE_SEARCH_PATH], work)
 }
 
 /// Runs `work` with these settings, as a function with SET clauses would. The server puts them back, after an

@@ -9,6 +9,8 @@ use std::ffi::c_void;
 pub(crate) trait SessionObserver {
     /// The definition of a relation may have changed; `None`: of any.
     fn relation_changed(&self, relation: Option<pg_sys::Oid>);
+    /// A constraint or a type has changed, perhaps of a domain: the server does not tell of which.
+    fn domain_changed(&self);
     /// The transaction is about to commit or to be prepared; statements can still run.
     fn before_commit(&self);
     /// The transaction is over, whichever way.
@@ -35,6 +37,17 @@ pub(crate) fn observe(observer: &'static dyn SessionObserver) {
     // SAFETY: the callbacks are functions of this library, which is never unloaded.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relcache_changed), pg_sys::Datum::null());
+        for cache in [
+            pg_sys::SysCacheIdentifier::CONSTROID,
+            pg_sys::SysCacheIdentifier::TYPEOID,
+        ] {
+            let cache = cache as i32;
+            pg_sys::CacheRegisterSyscacheCallback(
+                cache,
+                Some(domain_changed),
+                pg_sys::Datum::null(),
+            );
+        }
         pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(subtransaction_event), std::ptr::null_mut());
     }
@@ -57,6 +70,11 @@ unsafe extern "C-unwind" fn relcache_changed(_argument: pg_sys::Datum, relation:
     tell(|observer| {
         observer.relation_changed((relation != pg_sys::InvalidOid).then_some(relation));
     });
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn domain_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    tell(|observer| observer.domain_changed());
 }
 
 #[pg_guard]

@@ -1,5 +1,6 @@
 //! SQL from inside the server.
 
+use super::session;
 use crate::error::Error;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
@@ -38,6 +39,32 @@ pub(crate) fn query<T>(
 pub(crate) fn run(sql: &str) -> Result<(), Error> {
     Ok(Spi::connect_mut(|client| {
         client.update(sql, None, &[]).map(|_| ())
+    })?)
+}
+
+/// Runs a statement with the rights of a role, in a security-restricted operation. It is parsed with the
+/// caller's, so that the role need not be allowed to use the schemas that it names.
+pub(crate) fn run_as(role: pg_sys::Oid, sql: &str) -> Result<(), Error> {
+    Ok(Spi::connect_mut(|client| {
+        let plan = client.prepare_mut(sql, &[])?;
+        session::as_role(role, || client.update(&plan, None, &[]).map(|_| ()))
+    })?)
+}
+
+/// As `run_as`, for a query that writes nothing.
+pub(crate) fn read_as<T>(
+    role: pg_sys::Oid,
+    sql: &str,
+    row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+) -> Result<Vec<T>, Error> {
+    Ok(Spi::connect(|client| {
+        let plan = client.prepare(sql, &[])?;
+        session::as_role(role, || {
+            client
+                .select(&plan, None, &[])?
+                .map(|found| row(&found))
+                .collect::<SpiResult<_>>()
+        })
     })?)
 }
 
