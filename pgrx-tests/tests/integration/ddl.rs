@@ -57,9 +57,8 @@ fn domain_constraint_added_later_holds_in_running_sessions() {
     let database = Database::new();
     database.run(
         "create domain small as int check (value < 100);
-         create table item (id int primary key, a int, b small, c small[]);
-         select repl_set_expression('item', 'b', 'a');
-         select repl_set_expression('item', 'c', 'array[a]')",
+         create table item (id int primary key, a int, b small);
+         select repl_set_expression('item', 'b', 'a')",
     );
     let mut client = database.connect();
     client
