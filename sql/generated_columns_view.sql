@@ -42,8 +42,8 @@ begin atomic
                               and (i.indisprimary or i.indisreplident))
         union all
         select 4, pg_catalog.format(
-                   'trigger %I on %s fires after the columns are derived: ALTER TRIGGER %I ON %s RENAME TO a name before zzz_replwarden',
-                   t.tgname, t.tgrelid::regclass, t.tgname, t.tgrelid::regclass)
+                   'trigger %I on %s fires after the columns are derived: ALTER TRIGGER %I ON %s RENAME TO %I',
+                   t.tgname, t.tgrelid::regclass, t.tgname, t.tgrelid::regclass, 'a_' || t.tgname)
           from tree join pg_catalog.pg_trigger t on t.tgrelid = tree.oid
          where not t.tgisinternal and t.tgname > 'zzz_replwarden'::name collate "C"
            and t.tgtype & 3 = 3 and t.tgtype & 20 <> 0

@@ -29,8 +29,10 @@ pub(crate) enum Error {
     NotGenerated { table: String, column: String },
     #[error("column \"{column}\" of table {table} is a virtual generated column")]
     VirtualColumn { table: String, column: String },
-    #[error("columns of table {table} are inherited from {parent}")]
-    InheritedColumns { table: String, parent: String },
+    #[error("columns of partition {table} are those of {parent}")]
+    PartitionColumns { table: String, parent: String },
+    #[error("columns of table {child} are inherited from {parent}")]
+    InheritedColumns { child: String, parent: String },
     #[error("column \"{column}\" of table {table} has another expression in partition {partition}")]
     PartitionExpressionDiffers {
         table: String,
@@ -157,7 +159,9 @@ impl Error {
             Self::VirtualColumn { .. } | Self::PartitionExpressionDiffers { .. } => {
                 ERRCODE_FEATURE_NOT_SUPPORTED
             }
-            Self::InheritedColumns { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
+            Self::PartitionColumns { .. } | Self::InheritedColumns { .. } => {
+                ERRCODE_INVALID_TABLE_DEFINITION
+            }
             Self::NoIdentityIndex { .. }
             | Self::RuleOfAncestor { .. }
             | Self::RuleOfPartition { .. }
@@ -232,13 +236,19 @@ impl Error {
                 "It has no values that could be kept; it is computed when it is read.",
                 "Leave it as it is, or drop it, add a plain column and use repl_set_expression().",
             ),
-            Self::InheritedColumns { parent, .. } => {
+            Self::PartitionColumns { parent, .. } => {
                 return (
-                    "PostgreSQL lets an inherited column change only together with its parent's."
+                    "PostgreSQL lets a generated column of a partition change only together with its parent's."
                         .to_owned(),
-                    format!(
-                        "SELECT repl_adopt_generated('{parent}') adopts it with all its children."
-                    ),
+                    format!("SELECT repl_adopt_generated('{parent}') adopts it in all partitions."),
+                );
+            }
+            Self::InheritedColumns { child, parent } => {
+                return (
+                    "PostgreSQL lets an inherited generated column change only together with its parent's, and a \
+                     rule holds for one table."
+                        .to_owned(),
+                    format!("ALTER TABLE {child} NO INHERIT {parent}, and adopt each by itself."),
                 );
             }
             Self::PartitionExpressionDiffers { .. } => (

@@ -35,9 +35,15 @@ select a.attname::text, a.attgenerated::text, coalesce(pg_get_expr(d.adbin, d.ad
    and case when $2::name is null then a.attgenerated <> '' else a.attname = $2::name end
  order by a.attnum";
 
-/// The partitioned table or the parent that a table takes its columns from.
-const PARENT: &str = "
-select inhparent::regclass::text from pg_inherits where inhrelid = $1 limit 1";
+/// What a table shares its columns with: the partitioned table that it is a partition of, a parent, or a child.
+const RELATIVES: &str = "
+select i.inhparent::regclass::text, c.relispartition, true
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhrelid = $1
+union all
+select i.inhrelid::regclass::text, false, false
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid
+ where i.inhparent = $1 and not c.relispartition
+ limit 1";
 
 /// `repl_adopt_generated(relation, column_name)`
 #[pg_extern(sql = false)]
@@ -52,13 +58,28 @@ fn repl_adopt_generated(
 }
 
 fn adopt(table: &OwnedTable, wanted: Option<&str>) -> Result<Vec<String>, Error> {
-    let parent = spi::query(PARENT, &[table.oid.into()], |row| {
-        spi::required::<String>(row, 1)
+    let relatives = spi::query(RELATIVES, &[table.oid.into()], |row| {
+        Ok((
+            spi::required::<String>(row, 1)?,
+            spi::required::<bool>(row, 2)?,
+            spi::required::<bool>(row, 3)?,
+        ))
     })?;
-    if let Some(parent) = parent.into_iter().next() {
-        return Err(Error::InheritedColumns {
-            table: table.name.clone(),
-            parent,
+    if let Some((relative, is_partition, is_parent)) = relatives.into_iter().next() {
+        let table = table.name.clone();
+        return Err(match (is_partition, is_parent) {
+            (true, _) => Error::PartitionColumns {
+                table,
+                parent: relative,
+            },
+            (false, true) => Error::InheritedColumns {
+                child: table,
+                parent: relative,
+            },
+            (false, false) => Error::InheritedColumns {
+                child: relative,
+                parent: table,
+            },
         });
     }
     let columns = spi::query(COLUMNS, &[table.oid.into(), wanted.into()], |row| {

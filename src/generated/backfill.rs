@@ -2,6 +2,7 @@
 
 use super::table::OwnedTable;
 use crate::error::Error;
+use crate::pg::error_note;
 use crate::pg::expression::refusable;
 use crate::pg::session::{self, ALL_ROWS, SAFE_SEARCH_PATH};
 use crate::pg::spi;
@@ -24,11 +25,16 @@ pub(super) fn run(table: &OwnedTable, column: &str) -> Result<(), Error> {
         ALL_ROWS,
         (c"session_replication_role", c"replica"),
     ];
+    error_note::start();
     refusable(|| session::with_settings(&settings, || spi::run_as(table.owner, &update))).map_err(
-        |refusal| Error::ExistingRow {
-            table: table.name.clone(),
-            column: column.to_owned(),
-            refusal,
+        |refusal| {
+            let column = error_note::column().unwrap_or_else(|| column.to_owned());
+            error_note::restore_on_next_error();
+            Error::ExistingRow {
+                table: table.name.clone(),
+                column,
+                refusal,
+            }
         },
     )?
 }

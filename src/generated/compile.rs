@@ -4,9 +4,9 @@
 //! `CompiledTable` for each relation and role (a role, because the right to execute a function is checked when
 //! an expression is compiled).
 
-use super::{failure, observe_session};
+use super::{failure, meaning, observe_session};
 use crate::error::Error;
-use crate::pg::compiled::{ColumnPlan, CompiledTable, NullOnError};
+use crate::pg::compiled::{ColumnPlan, CompiledTable, NullOnError, Traits};
 use crate::pg::expression::Expression;
 use crate::pg::relation::Relation;
 use crate::pg::trigger::{self, StoredRule};
@@ -74,7 +74,13 @@ pub(super) fn compile(relation: &Relation, generate: pg_sys::Oid) -> Result<Comp
         .iter()
         .map(|rule| plan(relation, rule))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(CompiledTable::compile(plans))
+    let traits = Traits {
+        checks_domain: plans.iter().any(|plan| plan.expression.checks_domain()),
+        calls_user_function: plans
+            .iter()
+            .any(|plan| meaning::names_user_object(&plan.expression.to_tree())),
+    };
+    Ok(CompiledTable::compile(plans, traits))
 }
 
 fn plan(relation: &Relation, rule: &StoredRule) -> Result<ColumnPlan, Error> {
@@ -118,7 +124,16 @@ pub(super) fn relation_changed(relation: Option<pg_sys::Oid>) {
 /// cache watches changes with them.
 pub(super) fn domain_changed() {
     for_each(|_, table| {
-        if table.checks_domain() {
+        if table.traits().checks_domain {
+            table.mark_unusable();
+        }
+    });
+}
+
+/// The plan cache does not watch a function whose call was folded into a constant when it was planned.
+pub(super) fn function_changed() {
+    for_each(|_, table| {
+        if table.traits().calls_user_function {
             table.mark_unusable();
         }
     });

@@ -29,6 +29,14 @@ pub(super) fn operators(tree: &str) -> BTreeSet<(&str, &str)> {
     found
 }
 
+/// Some operator or function was created after `initdb`: its OID is not below `FirstNormalObjectId` of
+/// `access/transam.h`.
+pub(super) fn names_user_object(tree: &str) -> bool {
+    operators(tree)
+        .iter()
+        .any(|(_, oid)| oid.parse::<u32>().is_ok_and(|oid| oid >= 16384))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +47,14 @@ mod tests {
                     :varattno 3})} {CONST :constvalue 4 [ 32 0 0 0 ]}) :location 7}";
         let expected = BTreeSet::from([(":opno", "16500"), (":funcid", "870")]);
         assert_eq!(operators(tree), expected);
+    }
+
+    #[test]
+    fn user_objects_are_told_by_their_oid() {
+        assert!(names_user_object("{FUNCEXPR :funcid 16384 :args <>}"));
+        assert!(!names_user_object(
+            "{FUNCEXPR :funcid 16383 :args ({CONST :consttype 90000})}"
+        ));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod adopt;
 mod backfill;
 mod compile;
 mod ddl_event;
+mod dependency;
 mod failure;
 mod function_check;
 mod meaning;
@@ -38,6 +39,10 @@ impl SessionObserver for GeneratedColumns {
 
     fn domain_changed(&self) {
         compile::domain_changed();
+    }
+
+    fn function_changed(&self) {
+        compile::function_changed();
     }
 
     fn before_commit(&self) {

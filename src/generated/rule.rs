@@ -2,12 +2,13 @@
 
 use super::table::{OwnedTable, TargetColumn};
 use super::{
-    GENERATE_FUNCTION, GENERATE_TRIGGER, RULE_FUNCTION, backfill, failure, function_check, meaning,
+    GENERATE_FUNCTION, GENERATE_TRIGGER, RULE_FUNCTION, backfill, dependency, failure,
+    function_check, meaning,
 };
 use crate::error::Error;
 use crate::pg::expression::{self, Expression, ParseError, Refusal};
 use crate::pg::relation::{Lock, Relation};
-use crate::pg::{session, spi, trigger};
+use crate::pg::{session, spi};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_literal};
@@ -325,7 +326,7 @@ fn store(
     )?
     .pop()
     .ok_or(Error::DamagedRule)?;
-    trigger::depend_automatically(oid, table.oid, target.attnum);
+    dependency::record(oid)?;
     Ok(oid)
 }
 

@@ -24,6 +24,11 @@ select c.relowner,
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
  where c.oid = $1";
 
+/// Parents before children, as the server locks them.
+const PARTITIONS: &str = "
+select p.relid::pg_catalog.oid from pg_catalog.pg_partition_tree($1) p
+ where p.level > 0 order by p.level, p.relid::pg_catalog.oid";
+
 /// Owner, name, kind and whether the current role has the rights of the owner.
 type TableRow = (pg_sys::Oid, String, String, bool);
 
@@ -37,11 +42,16 @@ fn table_row(row: &SpiHeapTupleData) -> SpiResult<TableRow> {
 }
 
 impl OwnedTable {
-    /// Locks a table of the current role's until the end of the transaction. Looked at before, for only the
+    /// Locks a table of the current role's, with its partitions, until the end of the transaction. Looked at before, for only the
     /// owner may lock it, and again after, for it may have changed while the lock was waited for.
     pub(super) fn lock(oid: Option<pg_sys::Oid>, lock: Lock) -> Result<Self, Error> {
         let Self { oid, .. } = Self::find(oid)?;
-        Relation::lock(oid, lock);
+        if !Relation::lock(oid, lock) {
+            return Err(Error::UnknownTable { oid });
+        }
+        for partition in spi::query(PARTITIONS, &[oid.into()], |row| spi::required(row, 1))? {
+            Relation::lock(partition, lock);
+        }
         Self::from_row(oid, spi::query(TABLE, &[oid.into()], table_row)?)
     }
 

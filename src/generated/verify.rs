@@ -3,6 +3,7 @@
 use super::RULE_FUNCTION;
 use super::table::OwnedTable;
 use crate::error::Error;
+use crate::pg::error_note;
 use crate::pg::name::Name;
 use crate::pg::session::{self, ALL_ROWS, SAFE_SEARCH_PATH};
 use crate::pg::spi;
@@ -65,8 +66,9 @@ fn repl_verify(
     if sample < 0 {
         return Err(Error::InvalidSample { value: sample }.into());
     }
-    let verified =
-        session::with_settings(&[SAFE_SEARCH_PATH, ALL_ROWS], || verify(&table, sample))?;
+    let verified = error_note::keep(|| {
+        session::with_settings(&[SAFE_SEARCH_PATH, ALL_ROWS], || verify(&table, sample))
+    })?;
     Ok(TableIterator::new(verified.into_iter().map(|one| {
         (
             Name(one.column.name),

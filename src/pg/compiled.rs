@@ -2,7 +2,7 @@
 
 use super::expression::Expression;
 use super::relation::Column;
-use super::{raw, subtransaction};
+use super::{error_note, raw, subtransaction};
 use pgrx::pg_sys::panic::ErrorReportWithLevel;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -15,9 +15,18 @@ pub(crate) struct CompiledTable {
     evaluation: *mut pg_sys::ExprContext,
     columns: Vec<CompiledColumn>,
     usable: Cell<bool>,
-    checks_domain: bool,
+    traits: Traits,
     /// Nesting level of the transaction in which an evaluation is under way; 0: none is.
     evaluating_at: Cell<c_int>,
+}
+
+/// What makes compiled expressions stale beyond what the plan cache watches.
+#[derive(Clone, Copy)]
+pub(crate) struct Traits {
+    /// The constraints of some domain are part of what is compiled.
+    pub(crate) checks_domain: bool,
+    /// Some function or operator is not the server's own.
+    pub(crate) calls_user_function: bool,
 }
 
 /// One expression to compile.
@@ -44,6 +53,7 @@ pub(crate) struct NullOnError {
 
 struct CompiledColumn {
     trigger: pg_sys::Oid,
+    name: String,
     index: usize,
     by_value: bool,
     length: c_int,
@@ -72,7 +82,7 @@ pub(crate) enum Purpose {
 }
 
 impl CompiledTable {
-    pub(crate) fn compile(plans: Vec<ColumnPlan>) -> Self {
+    pub(crate) fn compile(plans: Vec<ColumnPlan>, traits: Traits) -> Self {
         // SAFETY: the context is a child of the one that lives as long as the backend, and is deleted on drop.
         let memory = unsafe {
             pg_sys::AllocSetContextCreateExtended(
@@ -88,7 +98,7 @@ impl CompiledTable {
             evaluation: std::ptr::null_mut(),
             columns: Vec::with_capacity(plans.len()),
             usable: Cell::new(true),
-            checks_domain: plans.iter().any(|plan| plan.expression.checks_domain()),
+            traits,
             evaluating_at: Cell::new(0),
         };
         // SAFETY: states and evaluation context are made in `memory`, which the table owns.
@@ -114,9 +124,8 @@ impl CompiledTable {
             })
     }
 
-    /// The constraints of some domain are part of what is compiled.
-    pub(crate) fn checks_domain(&self) -> bool {
-        self.checks_domain
+    pub(crate) fn traits(&self) -> Traits {
+        self.traits
     }
 
     pub(crate) fn mark_unusable(&self) {
@@ -296,6 +305,7 @@ impl CompiledColumn {
             let state = pg_sys::ExecInitExpr((*cached).expr.cast(), std::ptr::null_mut());
             Self {
                 trigger: plan.trigger,
+                name: plan.column.name,
                 index: plan.attnum as usize - 1,
                 by_value: plan.column.by_value,
                 length: c_int::from(plan.column.length),
@@ -389,6 +399,7 @@ unsafe extern "C-unwind" fn describe_column(argument: *mut c_void) {
         if !column.is_null() {
             raw::set_errcontext_domain(std::ptr::null());
             raw::errcontext_msg(c"%s".as_ptr(), (*column).description.as_ptr());
+            error_note::note(&(*column).name, (*column).description.clone());
         }
     }
 }

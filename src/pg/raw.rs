@@ -36,6 +36,8 @@ unsafe extern "C-unwind" {
     /// `access/transam/xact.c`
     pub(crate) fn GetCurrentTransactionNestLevel() -> c_int;
 
+    /// `utils/error/elog.c`; sets the SQLSTATE of the error that is being raised.
+    pub(crate) fn errcode(sqlstate: c_int) -> c_int;
     /// `utils/error/elog.c`; only inside an error context callback.
     pub(crate) fn set_errcontext_domain(domain: *const c_char) -> c_int;
     /// `utils/error/elog.c`; only inside an error context callback.

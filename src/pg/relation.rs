@@ -15,6 +15,17 @@ pub(crate) enum Lock {
     Alter,
 }
 
+impl Lock {
+    fn mode(self) -> pg_sys::LOCKMODE {
+        let mode = match self {
+            Self::Read => pg_sys::AccessShareLock,
+            Self::CreateTrigger => pg_sys::ShareRowExclusiveLock,
+            Self::Alter => pg_sys::AccessExclusiveLock,
+        };
+        mode as pg_sys::LOCKMODE
+    }
+}
+
 /// What `pg_attribute` says of a column.
 pub(crate) struct Column {
     pub(crate) name: String,
@@ -29,21 +40,21 @@ impl Relation {
     /// Opens and locks a relation; the lock stays until the end of the transaction, as for the server's own
     /// commands. Raises the server's error if there is no such relation.
     pub(crate) fn open(oid: pg_sys::Oid, lock: Lock) -> Self {
-        let mode = match lock {
-            Lock::Read => pg_sys::AccessShareLock,
-            Lock::CreateTrigger => pg_sys::ShareRowExclusiveLock,
-            Lock::Alter => pg_sys::AccessExclusiveLock,
-        };
         // SAFETY: relation_open checks the OID. from_pg_owned closes on drop with NoLock, which keeps the lock.
-        Self(unsafe {
-            PgRelation::from_pg_owned(pg_sys::relation_open(oid, mode as pg_sys::LOCKMODE))
-        })
+        Self(unsafe { PgRelation::from_pg_owned(pg_sys::relation_open(oid, lock.mode())) })
     }
 
     /// Locks a relation without keeping it open, which ALTER TABLE would take for a use of it
-    /// (`CheckTableNotInUse`).
-    pub(crate) fn lock(oid: pg_sys::Oid, lock: Lock) {
-        drop(Self::open(oid, lock));
+    /// (`CheckTableNotInUse`). False if it is gone by the time the lock is had.
+    pub(crate) fn lock(oid: pg_sys::Oid, lock: Lock) -> bool {
+        // SAFETY: try_relation_open gives NULL for what does not exist; closing with NoLock keeps the lock.
+        unsafe {
+            let relation = pg_sys::try_relation_open(oid, lock.mode());
+            if !relation.is_null() {
+                pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+            }
+            !relation.is_null()
+        }
     }
 
     pub(crate) fn oid(&self) -> pg_sys::Oid {

@@ -11,6 +11,8 @@ pub(crate) trait SessionObserver {
     fn relation_changed(&self, relation: Option<pg_sys::Oid>);
     /// A constraint or a type has changed, perhaps of a domain: the server does not tell of which.
     fn domain_changed(&self);
+    /// A function was created, replaced, altered or dropped.
+    fn function_changed(&self);
     /// The transaction is about to commit or to be prepared; statements can still run.
     fn before_commit(&self);
     /// The transaction is over, whichever way.
@@ -48,6 +50,12 @@ pub(crate) fn observe(observer: &'static dyn SessionObserver) {
                 pg_sys::Datum::null(),
             );
         }
+        let functions = pg_sys::SysCacheIdentifier::PROCOID as i32;
+        pg_sys::CacheRegisterSyscacheCallback(
+            functions,
+            Some(function_changed),
+            pg_sys::Datum::null(),
+        );
         pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(subtransaction_event), std::ptr::null_mut());
     }
@@ -75,6 +83,11 @@ unsafe extern "C-unwind" fn relcache_changed(_argument: pg_sys::Datum, relation:
 #[pg_guard]
 unsafe extern "C-unwind" fn domain_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     tell(|observer| observer.domain_changed());
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn function_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    tell(|observer| observer.function_changed());
 }
 
 #[pg_guard]

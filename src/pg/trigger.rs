@@ -4,6 +4,11 @@ use super::relation::Relation;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
+/// `CastRelationId` and `Anum_pg_cast_oid` of `catalog/pg_cast.h`, which pgrx does not bind; they are the same in
+/// every version.
+const CAST_RELATION_ID: pg_sys::Oid = pg_sys::Oid::from_u32(2605);
+const ANUM_PG_CAST_OID: pg_sys::AttrNumber = 1;
+
 /// A rule as it is stored: a disabled trigger whose WHEN holds the expression, whose `UPDATE OF` names the
 /// column and whose argument says what to do on error.
 pub(crate) struct StoredRule {
@@ -61,20 +66,50 @@ pub(crate) fn function_beside(neighbour: pg_sys::Oid, name: &CStr) -> pg_sys::Oi
     }
 }
 
-/// Makes a trigger fall with a column, as a default falls with its column: `DEPENDENCY_AUTO` of `pg_depend`.
-pub(crate) fn depend_automatically(trigger: pg_sys::Oid, relation: pg_sys::Oid, attnum: i16) {
-    let trigger = pg_sys::ObjectAddress {
-        classId: pg_sys::TriggerRelationId,
-        objectId: trigger,
-        objectSubId: 0,
-    };
+/// Makes a trigger fall with a column, as a default falls with its column.
+pub(crate) fn fall_with_column(trigger: pg_sys::Oid, relation: pg_sys::Oid, attnum: i16) {
     let column = pg_sys::ObjectAddress {
         classId: pg_sys::RelationRelationId,
         objectId: relation,
         objectSubId: i32::from(attnum),
     };
-    // SAFETY: two addresses of objects that the caller has just read from the catalogs.
-    unsafe {
-        pg_sys::recordDependencyOn(&trigger, &column, pg_sys::DependencyType::DEPENDENCY_AUTO);
+    record_dependency(trigger, &column, pg_sys::DependencyType::DEPENDENCY_AUTO);
+}
+
+/// Refuses to let the cast between two types go while a trigger needs it. Nothing to do where there is none, or
+/// one of the server's own.
+pub(crate) fn keep_cast(trigger: pg_sys::Oid, from: pg_sys::Oid, to: pg_sys::Oid) {
+    // SAFETY: a look-up in the cache of pg_cast by its unique key.
+    let cast = unsafe {
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::CASTSOURCETARGET as i32,
+            ANUM_PG_CAST_OID,
+            pg_sys::Datum::from(pg_sys::getBaseType(from)),
+            pg_sys::Datum::from(pg_sys::getBaseType(to)),
+            pg_sys::Datum::null(),
+            pg_sys::Datum::null(),
+        )
+    };
+    if cast.to_u32() >= pg_sys::FirstNormalObjectId {
+        let cast = pg_sys::ObjectAddress {
+            classId: CAST_RELATION_ID,
+            objectId: cast,
+            objectSubId: 0,
+        };
+        record_dependency(trigger, &cast, pg_sys::DependencyType::DEPENDENCY_NORMAL);
     }
+}
+
+fn record_dependency(
+    trigger: pg_sys::Oid,
+    referenced: &pg_sys::ObjectAddress,
+    kind: pg_sys::DependencyType::Type,
+) {
+    let trigger = pg_sys::ObjectAddress {
+        classId: pg_sys::TriggerRelationId,
+        objectId: trigger,
+        objectSubId: 0,
+    };
+    // SAFETY: two addresses of objects that the callers have just read from the catalogs.
+    unsafe { pg_sys::recordDependencyOn(&raw const trigger, referenced, kind) };
 }
