@@ -210,3 +210,27 @@ fn owner_needs_no_right_on_the_extensions_schema() {
     ));
     assert_eq!(database.lines(ROWS), ["1|10|20"]);
 }
+
+#[test]
+fn error_names_the_column_that_failed() {
+    let database = Database::new();
+    database.run(
+        "create table item (id int primary key, a int, b int, c int);
+         insert into item values (1, 0);
+         select repl_set_expression('item', 'b', '100 / a', backfill => false)",
+    );
+    let error = database.error("select repl_set_expression('item', 'c', 'a + 1')");
+    assert_eq!(error.code(), &SqlState::DIVISION_BY_ZERO);
+    assert!(error.message().contains("\"b\""), "{error:?}");
+}
+
+#[test]
+fn error_keeps_the_sqlstate_of_a_users_function() {
+    let database = database();
+    let error = database.error(
+        "create function boom(a int) returns int language plpgsql immutable set search_path = pg_catalog as $$
+         begin raise exception 'boom' using errcode = 'XY001'; end $$;
+         select repl_set_expression('item', 'b', 'boom(a)')",
+    );
+    assert_eq!(error.code().code(), "XY001", "{error:?}");
+}

@@ -59,6 +59,15 @@ impl Database {
         database
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The cluster that it shares with the other tests.
+    pub(crate) fn cluster(&self) -> &'static Cluster {
+        &CLUSTER
+    }
+
     #[track_caller]
     pub(crate) fn connect(&self) -> Client {
         CLUSTER.connect(&self.name)

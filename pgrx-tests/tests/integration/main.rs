@@ -1,10 +1,19 @@
 //! Behaviour on real clusters, one module a topic. One binary, so that it links once and all tests share the machine's
 //! cores.
 
+mod adopt;
 mod backfill;
 mod column_types;
+mod crash;
 mod database;
 mod ddl;
+mod ddl_broken;
+mod ddl_concurrency;
+mod ddl_drops;
+mod ddl_functions;
+mod ddl_renames;
+mod dump_restore;
+mod extension;
 mod harness;
 mod loan;
 mod local_partitions;
@@ -17,3 +26,4 @@ mod replication;
 mod replication_adopt;
 mod replication_expressions;
 mod replication_partitions;
+mod verify;
