@@ -62,6 +62,7 @@ pub(crate) fn tell(pair: &Pair) -> Result<Vec<Comparison>, String> {
 
     heading("What to look at afterwards");
     subscriber.run("select * from repl_generated_columns")?;
+    subscriber.run("select * from repl_verify('loan_app')")?;
     Ok(vec![copied, streamed])
 }
 
@@ -88,6 +89,7 @@ pub(crate) fn tell_again(pair: &Pair) -> Result<Vec<Comparison>, String> {
     let copied = check::compare(pair, "initial copy", &mut publisher, &mut subscriber)?;
     let streamed = stream(pair, &mut publisher, &mut subscriber)?;
     subscriber.run("select * from repl_generated_columns")?;
+    subscriber.run("select * from repl_verify('loan_app')")?;
     Ok(vec![copied, streamed])
 }
 
