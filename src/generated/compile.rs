@@ -37,13 +37,13 @@ pub(super) fn last_used(key: Key) -> Option<*const CompiledTable> {
     (last_key == key && !table.is_null()).then_some(table)
 }
 
-/// The compiled rules of a relation for a role, from the cache or made now. `generate` is the function that
+/// The compiled rules of a relation for a role, from the cache or made now. `neighbour` is the function that
 /// the server called; the rules are the triggers of its sister `_repl_rule`. The pointer is good until the
 /// transaction ends.
 pub(super) fn cached(
     relation: &Relation,
     role: pg_sys::Oid,
-    generate: pg_sys::Oid,
+    neighbour: pg_sys::Oid,
 ) -> Result<*const CompiledTable, Error> {
     observe_session();
     let key = (relation.oid(), role);
@@ -56,7 +56,7 @@ pub(super) fn cached(
     let table = match found {
         Some(table) => table,
         None => {
-            let compiled = ManuallyDrop::new(Box::new(compile(relation, generate)?));
+            let compiled = ManuallyDrop::new(Box::new(compile(relation, neighbour)?));
             let table = &raw const **compiled;
             let stale = TABLES.with_borrow_mut(|tables| tables.insert(key, compiled));
             RETIRED.with_borrow_mut(|retired| retired.extend(stale));
@@ -68,8 +68,9 @@ pub(super) fn cached(
 }
 
 /// The rules of a relation as they are now, for one use.
-pub(super) fn compile(relation: &Relation, generate: pg_sys::Oid) -> Result<CompiledTable, Error> {
-    let rule_function = trigger::function_beside(generate, c"_repl_rule");
+pub(super) fn compile(relation: &Relation, neighbour: pg_sys::Oid) -> Result<CompiledTable, Error> {
+    let rule_function = trigger::function_beside(neighbour, c"_repl_rule");
+    let generate_function = trigger::function_beside(neighbour, c"_repl_generate");
     let plans = trigger::stored_rules(relation, rule_function)
         .iter()
         .map(|rule| plan(relation, rule))
@@ -79,6 +80,7 @@ pub(super) fn compile(relation: &Relation, generate: pg_sys::Oid) -> Result<Comp
         calls_user_function: plans
             .iter()
             .any(|plan| meaning::names_user_object(&plan.expression.to_tree())),
+        fires_last: trigger::fires_last(relation, generate_function),
     };
     Ok(CompiledTable::compile(plans, traits))
 }

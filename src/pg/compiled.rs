@@ -20,13 +20,16 @@ pub(crate) struct CompiledTable {
     evaluating_at: Cell<c_int>,
 }
 
-/// What makes compiled expressions stale beyond what the plan cache watches.
+/// What else there is to know of compiled expressions: when they are stale beyond what the plan cache watches, and how
+/// their results may be handed over.
 #[derive(Clone, Copy)]
 pub(crate) struct Traits {
     /// The constraints of some domain are part of what is compiled.
     pub(crate) checks_domain: bool,
     /// Some function or operator is not the server's own.
     pub(crate) calls_user_function: bool,
+    /// No other trigger looks at the row after this one.
+    pub(crate) fires_last: bool,
 }
 
 /// One expression to compile.
@@ -147,8 +150,14 @@ impl CompiledTable {
         self.evaluating_at.get() != 0
     }
 
-    /// The tuple of `slot` with every derived column as its expression says: `tuple` itself when it is so
-    /// already, else a new one in the current memory context.
+    /// Makes every derived column of the row as its expression says, and gives the tuple for the trigger to
+    /// return: `tuple` itself when it is so already or when the slot could be changed in place, else a new one in the
+    /// current memory context.
+    ///
+    /// An apply worker brings its row in a virtual slot, of which `tuple` is a copy, made for triggers to look at.
+    /// ExecBRInsertTriggers goes on with the slot, into which it unpacks the tuple that a trigger returns,
+    /// unless that is the one it was given. So the last trigger can spare the forming and the unpacking of a tuple and
+    /// write its values where they would end up, with the same lifetime: the current memory context.
     ///
     /// # Safety
     /// `tuple` and `slot` hold the same row of the relation that was compiled. An error of an expression
@@ -163,6 +172,12 @@ impl CompiledTable {
         unsafe {
             self.evaluate(slot, Purpose::Write);
             let result = if self.columns.iter().all(|column| column.is_in(slot)) {
+                tuple
+            } else if self.traits.fires_last && is_virtual(slot) {
+                for column in &self.columns {
+                    column.keep_value();
+                    column.swap_with(slot);
+                }
                 tuple
             } else {
                 self.form(tuple, slot)
@@ -350,6 +365,18 @@ impl CompiledColumn {
         }
     }
 
+    /// Copies the result into the current memory context.
+    ///
+    /// # Safety
+    /// The result is of the column's type.
+    unsafe fn keep_value(&self) {
+        if !self.null.get() {
+            // SAFETY: the caller's promise.
+            let kept = unsafe { raw::datumCopy(self.value.get(), self.by_value, self.length) };
+            self.value.set(kept);
+        }
+    }
+
     /// # Safety
     /// Every value of the slot is there.
     unsafe fn swap_with(&self, slot: *mut pg_sys::TupleTableSlot) {
@@ -361,6 +388,15 @@ impl CompiledColumn {
             *null = self.null.replace(*null);
         }
     }
+}
+
+/// The slot holds values, not a tuple (`TTS_IS_VIRTUAL` of `executor/tuptable.h`).
+///
+/// # Safety
+/// `slot` is a slot.
+unsafe fn is_virtual(slot: *mut pg_sys::TupleTableSlot) -> bool {
+    // SAFETY: the caller's promise; the operations are compared by their address only.
+    unsafe { std::ptr::eq((*slot).tts_ops, &raw const pg_sys::TTSOpsVirtual) }
 }
 
 /// Evaluates in a subtransaction; an error that the row brought about becomes NULL.

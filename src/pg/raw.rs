@@ -27,6 +27,9 @@ unsafe extern "C-unwind" {
         length: c_int,
     ) -> bool;
 
+    /// `utils/adt/datum.c`
+    pub(crate) fn datumCopy(value: pg_sys::Datum, by_value: bool, length: c_int) -> pg_sys::Datum;
+
     /// `utils/mmgr/mcxt.c`
     pub(crate) fn MemoryContextReset(context: pg_sys::MemoryContext);
 

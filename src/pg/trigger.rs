@@ -21,32 +21,51 @@ pub(crate) struct StoredRule {
 
 /// The rules of a relation: its triggers that call the function `rule_function`.
 pub(crate) fn stored_rules(relation: &Relation, rule_function: pg_sys::Oid) -> Vec<StoredRule> {
-    // SAFETY: the relation is open. Everything is copied before anything is called that could process an
-    // invalidation message and so free the trigger descriptor.
+    triggers(relation)
+        .iter()
+        .filter(|trigger| {
+            trigger.tgfoid == rule_function
+                && trigger.tgnattr == 1
+                && trigger.tgnargs == 1
+                && !trigger.tgqual.is_null()
+        })
+        .map(|trigger| {
+            // SAFETY: counted and not NULL, as the filter has seen.
+            unsafe {
+                StoredRule {
+                    trigger: trigger.tgoid,
+                    attnum: *trigger.tgattr,
+                    on_error: CStr::from_ptr(*trigger.tgargs)
+                        .to_string_lossy()
+                        .into_owned(),
+                    tree: CStr::from_ptr(trigger.tgqual).to_owned(),
+                }
+            }
+        })
+        .collect()
+}
+
+/// No BEFORE trigger FOR EACH ROW comes after the one that calls the function `generate`.
+pub(crate) fn fires_last(relation: &Relation, generate: pg_sys::Oid) -> bool {
+    let before_row = (pg_sys::TRIGGER_TYPE_ROW | pg_sys::TRIGGER_TYPE_BEFORE) as i16;
+    let writes = (pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE) as i16;
+    triggers(relation)
+        .iter()
+        .rev()
+        .find(|trigger| trigger.tgtype & before_row == before_row && trigger.tgtype & writes != 0)
+        .is_some_and(|trigger| trigger.tgfoid == generate)
+}
+
+/// The triggers of a relation, in the order in which they fire.
+fn triggers(relation: &Relation) -> &[pg_sys::Trigger] {
+    // SAFETY: the relation is open. The callers copy what they need before anything is called that could process
+    // an invalidation message and so free the trigger descriptor.
     unsafe {
         let descriptor = (*relation.as_ptr()).trigdesc;
         if descriptor.is_null() {
-            return Vec::new();
+            return &[];
         }
-        let triggers =
-            std::slice::from_raw_parts((*descriptor).triggers, (*descriptor).numtriggers as usize);
-        triggers
-            .iter()
-            .filter(|trigger| {
-                trigger.tgfoid == rule_function
-                    && trigger.tgnattr == 1
-                    && trigger.tgnargs == 1
-                    && !trigger.tgqual.is_null()
-            })
-            .map(|trigger| StoredRule {
-                trigger: trigger.tgoid,
-                attnum: *trigger.tgattr,
-                on_error: CStr::from_ptr(*trigger.tgargs)
-                    .to_string_lossy()
-                    .into_owned(),
-                tree: CStr::from_ptr(trigger.tgqual).to_owned(),
-            })
-            .collect()
+        std::slice::from_raw_parts((*descriptor).triggers, (*descriptor).numtriggers as usize)
     }
 }
 
