@@ -26,4 +26,5 @@ mod replication;
 mod replication_adopt;
 mod replication_expressions;
 mod replication_partitions;
+mod sync_states;
 mod verify;
