@@ -58,7 +58,7 @@ pub(crate) enum Error {
     #[error("column \"{column}\" of table {table} has no rule")]
     NoRule { table: String, column: String },
     #[error("invalid value for parameter \"on_error\": \"{value}\"")]
-    UnknownOnError { value: String },
+    InvalidFailureAction { value: String },
     #[error("invalid value for parameter \"sample\": {value}")]
     InvalidSample { value: i32 },
     #[error("table {table} has no derived column")]
@@ -169,7 +169,7 @@ impl Error {
             | Self::FunctionNeedsSearchPath { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::TriggerNameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
             Self::NoRule { .. } | Self::NoRules { .. } => ERRCODE_UNDEFINED_OBJECT,
-            Self::UnknownOnError { .. }
+            Self::InvalidFailureAction { .. }
             | Self::InvalidSample { .. }
             | Self::NotNullColumn { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotOneExpression { .. } => ERRCODE_SYNTAX_ERROR,
@@ -319,7 +319,7 @@ impl Error {
                 "It is the number of keys of wrong rows to show.",
                 "Use 0 or more.",
             ),
-            Self::UnknownOnError { .. } => (
+            Self::InvalidFailureAction { .. } => (
                 "A failed expression either fails the statement or makes the column NULL.",
                 "Use 'fail' or 'null'.",
             ),

@@ -20,10 +20,9 @@ pub(super) fn operators(tree: &str) -> BTreeSet<(&str, &str)> {
         }
         // A list of OIDs is written "(o 98 410)".
         let number = token.trim_matches(['(', ')', '{', '}']);
-        if let (Some(name), true) = (field, number.bytes().all(|byte| byte.is_ascii_digit())) {
-            if !number.is_empty() {
-                found.insert((name, number));
-            }
+        let is_oid = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        if let (Some(name), true) = (field, is_oid) {
+            found.insert((name, number));
         }
     }
     found

@@ -29,7 +29,7 @@ impl OnError {
         match word {
             Self::FAIL => Ok(Self::Fail),
             Self::NULL => Ok(Self::Null),
-            other => Err(Error::UnknownOnError {
+            other => Err(Error::InvalidFailureAction {
                 value: other.to_owned(),
             }),
         }
