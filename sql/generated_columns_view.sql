@@ -33,6 +33,15 @@ begin atomic
           from trigger_state s where s.generate <> 'A' or s.rule_enabled <> 'D'
         union all
         select 3, pg_catalog.format(
+                   'the owner of %s may not execute a function of its expression: GRANT EXECUTE ON FUNCTION %s TO %I',
+                   c.oid::regclass, d.refobjid::regprocedure, pg_catalog.pg_get_userbyid(c.relowner))
+          from rule r
+          join pg_catalog.pg_class c on c.oid = r.tgrelid
+          join pg_catalog.pg_depend d on d.classid = 'pg_trigger'::regclass and d.objid = r.oid
+               and d.refclassid = 'pg_proc'::regclass
+         where not pg_catalog.has_function_privilege(c.relowner, d.refobjid, 'execute')
+        union all
+        select 4, pg_catalog.format(
                    '%s has no primary key or replica identity index, so that replication may miss rows: ALTER TABLE %s ADD PRIMARY KEY (…)',
                    tree.oid::regclass, tree.oid::regclass)
           from tree
@@ -41,7 +50,7 @@ begin atomic
                             where i.indrelid = tree.oid and i.indisvalid and i.indimmediate
                               and (i.indisprimary or i.indisreplident))
         union all
-        select 4, pg_catalog.format(
+        select 5, pg_catalog.format(
                    'trigger %I on %s fires after the columns are derived: ALTER TRIGGER %I ON %s RENAME TO %I',
                    t.tgname, t.tgrelid::regclass, t.tgname, t.tgrelid::regclass, 'a_' || t.tgname)
           from tree join pg_catalog.pg_trigger t on t.tgrelid = tree.oid

@@ -80,6 +80,12 @@ pub(crate) enum Error {
         text: String,
         refusal: Refusal,
     },
+    #[error("cannot derive column \"{column}\" of table {table}: {}", .refusal.message)]
+    NotPrepared {
+        table: String,
+        column: String,
+        refusal: Refusal,
+    },
     #[error("the expression for column \"{column}\" of table {table} would not survive a dump")]
     MeaningChanges { table: String, column: String },
     #[error(
@@ -173,9 +179,9 @@ impl Error {
             | Self::InvalidSample { .. }
             | Self::NotNullColumn { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotOneExpression { .. } => ERRCODE_SYNTAX_ERROR,
-            Self::ExpressionRefused { refusal, .. } | Self::ExistingRow { refusal, .. } => {
-                refusal.code
-            }
+            Self::ExpressionRefused { refusal, .. }
+            | Self::NotPrepared { refusal, .. }
+            | Self::ExistingRow { refusal, .. } => refusal.code,
             Self::TypeMismatch { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::MutableExpression { .. } | Self::FunctionWithoutSearchPath { .. } => {
                 ERRCODE_WARNING
@@ -345,6 +351,19 @@ impl Error {
                     refusal.hint.clone().unwrap_or_else(|| {
                         "Use columns of this table, constants and functions; qualify a function's name with \
                          its schema where the search_path does not find it."
+                            .to_owned()
+                    }),
+                );
+            }
+            Self::NotPrepared { refusal, .. } => {
+                return (
+                    refusal
+                        .detail
+                        .clone()
+                        .unwrap_or_else(|| "Its expression could not be prepared.".to_owned()),
+                    refusal.hint.clone().unwrap_or_else(|| {
+                        "The role that writes to the table, which for replication may be its owner, needs EXECUTE on \
+                         the functions of the expression; repl_generated_columns shows what else is broken."
                             .to_owned()
                     }),
                 );

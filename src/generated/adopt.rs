@@ -32,7 +32,7 @@ select a.attname::text, a.attgenerated::text, coalesce(pg_get_expr(d.adbin, d.ad
   from pg_attribute a
   left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
  where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
-   and case when $2::name is null then a.attgenerated <> '' else a.attname = $2::name end
+   and case when $2::name is null then a.attgenerated = 's' else a.attname = $2::name end
  order by a.attnum";
 
 /// What a table shares its columns with: the partitioned table that it is a partition of, a parent, or a child.

@@ -82,7 +82,11 @@ pub(super) fn compile(relation: &Relation, neighbour: pg_sys::Oid) -> Result<Com
             .any(|plan| meaning::names_user_object(&plan.expression.to_tree())),
         fires_last: trigger::fires_last(relation, generate_function),
     };
-    Ok(CompiledTable::compile(plans, traits))
+    CompiledTable::compile(plans, traits).map_err(|(column, refusal)| Error::NotPrepared {
+        table: relation.qualified_name(),
+        column,
+        refusal,
+    })
 }
 
 fn plan(relation: &Relation, rule: &StoredRule) -> Result<ColumnPlan, Error> {

@@ -127,7 +127,8 @@ pub(super) struct TargetColumn {
     pub(super) attnum: i16,
     pub(super) name: String,
     pub(super) not_null: bool,
-    generated: bool,
+    /// `pg_attribute.attgenerated`
+    generated: String,
     identity: bool,
     in_identity_index: bool,
     in_partition_key: bool,
@@ -171,7 +172,7 @@ with tree as (
 select a.attnum,
        a.attname::text,
        a.attnotnull,
-       a.attgenerated <> '',
+       a.attgenerated::text,
        a.attidentity <> '',
        exists (select from pg_index i join same_column s on s.attrelid = i.indrelid
                 where (i.indisprimary or i.indisreplident) and s.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),
@@ -252,11 +253,20 @@ impl TargetColumn {
                 column: column(),
             });
         }
-        if self.generated {
-            return Err(Error::AlreadyGenerated {
-                table: table(),
-                column: column(),
-            });
+        match self.generated.as_str() {
+            "" => {}
+            "v" => {
+                return Err(Error::VirtualColumn {
+                    table: table(),
+                    column: column(),
+                });
+            }
+            _ => {
+                return Err(Error::AlreadyGenerated {
+                    table: table(),
+                    column: column(),
+                });
+            }
         }
         if self.identity {
             return Err(Error::IdentityColumn {

@@ -1,6 +1,6 @@
 //! The expressions of one table, compiled once and evaluated for every row.
 
-use super::expression::Expression;
+use super::expression::{Expression, Refusal, refusable};
 use super::relation::Column;
 use super::{error_note, raw, subtransaction};
 use pgrx::pg_sys::panic::ErrorReportWithLevel;
@@ -85,7 +85,12 @@ pub(crate) enum Purpose {
 }
 
 impl CompiledTable {
-    pub(crate) fn compile(plans: Vec<ColumnPlan>, traits: Traits) -> Self {
+    /// An error names the column whose expression the server refused to prepare, for want of a right to execute a
+    /// function for one.
+    pub(crate) fn compile(
+        plans: Vec<ColumnPlan>,
+        traits: Traits,
+    ) -> Result<Self, (String, Refusal)> {
         // SAFETY: the context is a child of the one that lives as long as the backend, and is deleted on drop.
         let memory = unsafe {
             pg_sys::AllocSetContextCreateExtended(
@@ -109,12 +114,15 @@ impl CompiledTable {
             PgMemoryContexts::For(memory).switch_to(|_| {
                 table.evaluation = pg_sys::CreateStandaloneExprContext();
                 for plan in plans {
-                    let column = CompiledColumn::compile(plan);
+                    let name = plan.column.name.clone();
+                    let column = refusable(|| CompiledColumn::compile(plan))
+                        .map_err(|refusal| (name, refusal))?;
                     table.columns.push(column);
                 }
-            });
+                Ok(())
+            })?;
         }
-        table
+        Ok(table)
     }
 
     /// Nothing that the expressions depend on has changed since.

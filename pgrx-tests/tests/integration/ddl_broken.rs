@@ -1,5 +1,7 @@
 //! A rule that no longer does its work everywhere shows as broken, and says how to mend it.
 
+use postgres::error::SqlState;
+
 use crate::database::Database;
 
 const STATE: &str = "select state, last_error is null from repl_generated_columns";
@@ -245,5 +247,33 @@ fn broken_rule_of_another_table_is_not_ours() {
     assert_eq!(
         database.lines("select relation, state from repl_generated_columns order by 1"),
         ["item|live", "other|broken"]
+    );
+}
+
+#[test]
+fn right_to_execute_that_is_taken_away() {
+    let database = Database::new();
+    database.run(
+        "create function twice(int) returns int language sql immutable return $1 * 2;
+         revoke execute on function twice from public;
+         grant execute on function twice to table_owner;
+         create table item (id int primary key, a int, b int);
+         alter table item owner to table_owner;
+         select repl_set_expression('item', 'b', 'twice(a)');
+         revoke execute on function twice from table_owner",
+    );
+    let error = database.error("set role table_owner; insert into item values (1, 1)");
+    assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE);
+    assert!(error.message().contains("column \"b\""), "{error:?}");
+    assert!(error.message().contains("twice"), "{error:?}");
+    let problem = database.lines("select state, last_error from repl_generated_columns");
+    assert!(problem[0].starts_with("broken|"), "{problem:?}");
+    let remedy = problem[0].split_once(": ").expect("a remedy").1;
+    database.run(remedy);
+    database.run("set role table_owner; insert into item values (1, 1)");
+    assert_eq!(
+        database.lines("select b from item"),
+        ["2"],
+        "the remedy mends it"
     );
 }

@@ -77,6 +77,10 @@ fn unchanged_toast_values(provider: Provider) {
 fn identity_full_on_the_publisher() {
     let pair = pair_with_rule(Provider::Native);
     pair.on_publisher("alter table loan_app replica identity full");
+    // A publisher of 18 refuses to update a table whose identity holds a generated column that it does not publish.
+    if pair.publisher().server().major() >= 18 {
+        pair.on_publisher("alter publication pub set (publish_generated_columns = stored)");
+    }
     insert(&pair, 1, 50);
     pair.subscribe();
     pair.wait_copied();
