@@ -4,10 +4,11 @@
 //! `CompiledTable` for each relation and role (a role, because the right to execute a function is checked when
 //! an expression is compiled).
 
+use super::rule::OnError;
 use super::{failure, meaning, observe_session};
 use crate::error::Error;
 use crate::pg::compiled::{ColumnPlan, CompiledTable, NullOnError, Traits};
-use crate::pg::expression::Expression;
+use crate::pg::expression::{self, Expression};
 use crate::pg::relation::Relation;
 use crate::pg::trigger::{self, StoredRule};
 use pgrx::pg_sys;
@@ -29,8 +30,8 @@ thread_local! {
         const { Cell::new(((pg_sys::InvalidOid, pg_sys::InvalidOid), std::ptr::null())) };
 }
 
-/// What was used last, if it is the one for this relation and role and still holds. The pointer is good until
-/// the transaction ends.
+/// What was used last, if it is the one for this relation and role; the caller asks whether it is usable still. The
+/// pointer is good until the transaction ends.
 #[inline]
 pub(super) fn last_used(key: Key) -> Option<*const CompiledTable> {
     let (last_key, table) = LAST_USED.get();
@@ -96,8 +97,8 @@ fn plan(relation: &Relation, rule: &StoredRule) -> Result<ColumnPlan, Error> {
         return Err(Error::TypeMismatch {
             relation: relation.qualified_name(),
             column: column.name,
-            column_type: crate::pg::expression::type_name(column.type_oid, column.modifier),
-            expression_type: crate::pg::expression::type_name(stored.type_oid(), -1),
+            column_type: expression::type_name(column.type_oid, column.modifier),
+            expression_type: expression::type_name(stored.type_oid(), -1),
         });
     };
     let description = format!(
@@ -111,7 +112,7 @@ fn plan(relation: &Relation, rule: &StoredRule) -> Result<ColumnPlan, Error> {
         column,
         expression,
         description: CString::new(description).unwrap_or_default(),
-        null_on_error: (rule.on_error == "null").then_some(NullOnError {
+        null_on_error: (rule.on_error == OnError::NULL).then_some(NullOnError {
             survivable: failure::is_the_rows_fault,
             survived: failure::record,
         }),

@@ -1,8 +1,9 @@
 //! Whether an expression still means the same once it has been written out as text and read again.
 //!
 //! The server keeps a trigger's WHEN as a tree, but dumps and restores it as text, under an empty search_path.
-//! `NULLIF`, `IS DISTINCT FROM`, `CASE x WHEN` and comparisons of rows have no way to name the schema of their operator:
-//! with a type of an extension they may come back with another one, and the column with another value.
+//! `NULLIF`, `IS DISTINCT FROM`, `CASE x WHEN` and comparisons of rows have no way to name the schema of their
+//! operator: with a type of an extension they may come back with another one, and the column with another
+//! value.
 
 use std::collections::BTreeSet;
 

@@ -42,8 +42,9 @@ fn table_row(row: &SpiHeapTupleData) -> SpiResult<TableRow> {
 }
 
 impl OwnedTable {
-    /// Locks a table of the current role's, with its partitions, until the end of the transaction. Looked at before, for only the
-    /// owner may lock it, and again after, for it may have changed while the lock was waited for.
+    /// Locks a table of the current role's, with its partitions, until the end of the transaction. Looked at
+    /// before, for only the owner may lock it, and again after, for it may have changed while the lock was
+    /// waited for.
     pub(super) fn lock(oid: Option<pg_sys::Oid>, lock: Lock) -> Result<Self, Error> {
         let Self { oid, .. } = Self::find(oid)?;
         if !Relation::lock(oid, lock) {

@@ -89,8 +89,8 @@ unsafe extern "C-unwind" fn repl_rule(call: pg_sys::FunctionCallInfo) -> pg_sys:
     }
 }
 
-/// `_repl_wrong_columns(row record, backfill boolean)`: numbers of the derived columns that are not as their rules say; NULL for a
-/// row that is right.
+/// `_repl_wrong_columns(row record, backfill boolean)`: numbers of the derived columns that are not as their
+/// rules say; NULL for a row that is right.
 #[unsafe(no_mangle)]
 #[pg_guard]
 unsafe extern "C-unwind" fn repl_wrong_columns(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
