@@ -1,12 +1,13 @@
 //! The expressions of one table, compiled once and evaluated for every row.
 
-use super::expression::{Expression, Refusal, refusable};
-use super::relation::Column;
-use super::{error_note, raw, subtransaction};
-use pgrx::pg_sys::panic::ErrorReportWithLevel;
-use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
-use std::cell::{Cell, RefCell};
-use std::ffi::{CString, c_int, c_void};
+use super::compiled_column::{CompiledColumn, describe_column, evaluate_or_null};
+use super::expression::{Refusal, refusable};
+use super::raw;
+use pgrx::{PgMemoryContexts, pg_sys};
+use std::cell::Cell;
+use std::ffi::c_int;
+
+pub(crate) use super::compiled_column::{ColumnPlan, NullOnError, Purpose};
 
 /// Owns what the server needs to compute the derived columns of one table: plan trees that the server's plan
 /// cache keeps an eye on (`GetCachedExpression`), executable states, and the memory of both.
@@ -30,58 +31,6 @@ pub(crate) struct Traits {
     pub(crate) calls_user_function: bool,
     /// No other trigger looks at the row after this one.
     pub(crate) fires_last: bool,
-}
-
-/// One expression to compile.
-pub(crate) struct ColumnPlan {
-    pub(crate) trigger: pg_sys::Oid,
-    pub(crate) attnum: i16,
-    pub(crate) column: Column,
-    /// Already of the column's type.
-    pub(crate) expression: Expression,
-    /// Said in the CONTEXT of an error that the expression raises.
-    pub(crate) description: CString,
-    /// `None`: an error of the expression is the statement's error.
-    pub(crate) null_on_error: Option<NullOnError>,
-}
-
-/// How a column that may become NULL instead of failing treats an error.
-#[derive(Clone, Copy)]
-pub(crate) struct NullOnError {
-    /// The error is one that this row brought about.
-    pub(crate) survivable: fn(&ErrorReportWithLevel) -> bool,
-    /// Hears of an error survived.
-    pub(crate) survived: fn(trigger: pg_sys::Oid, error: &ErrorReportWithLevel),
-}
-
-struct CompiledColumn {
-    trigger: pg_sys::Oid,
-    name: String,
-    index: usize,
-    by_value: bool,
-    length: c_int,
-    cached: *mut pg_sys::CachedExpression,
-    state: *mut pg_sys::ExprState,
-    description: CString,
-    null_on_error: Option<NullOnError>,
-    value: Cell<pg_sys::Datum>,
-    null: Cell<bool>,
-    /// What the last comparison has found.
-    right: Cell<bool>,
-    /// An error whose report depends on that.
-    survived: RefCell<Option<ErrorReportWithLevel>>,
-}
-
-/// What a row is evaluated for, which decides which of its survived errors are reported.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Every error: the row is written as computed.
-    Write,
-    /// None: the row is only looked at.
-    Verify,
-    /// Those of a row that is right: NULL already. One that is not is going to be written.
-    Backfill,
 }
 
 impl CompiledTable {
@@ -319,85 +268,6 @@ impl Drop for CompiledTable {
     }
 }
 
-impl CompiledColumn {
-    fn compile(plan: ColumnPlan) -> Self {
-        // SAFETY: the expression is analysed and of the column's type; GetCachedExpression plans a copy and
-        // keeps it; the state is made in the table's memory, the current context.
-        unsafe {
-            let cached = pg_sys::GetCachedExpression(plan.expression.as_node());
-            let state = pg_sys::ExecInitExpr((*cached).expr.cast(), std::ptr::null_mut());
-            Self {
-                trigger: plan.trigger,
-                name: plan.column.name,
-                index: plan.attnum as usize - 1,
-                by_value: plan.column.by_value,
-                length: c_int::from(plan.column.length),
-                cached,
-                state,
-                description: plan.description,
-                null_on_error: plan.null_on_error,
-                value: Cell::new(pg_sys::Datum::null()),
-                null: Cell::new(true),
-                right: Cell::new(true),
-                survived: RefCell::new(None),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for `CompiledTable::compute`.
-    unsafe fn evaluate(&self, evaluation: *mut pg_sys::ExprContext) {
-        // SAFETY: ExecInitExpr always sets evalfunc; this is ExecEvalExpr of executor/executor.h.
-        unsafe {
-            let mut null = false;
-            if let Some(evaluate) = (*self.state).evalfunc {
-                self.value.set(evaluate(self.state, evaluation, &mut null));
-                self.null.set(null);
-            }
-        }
-    }
-
-    /// The slot's value is the computed one, byte for byte.
-    ///
-    /// # Safety
-    /// Every value of the slot is there.
-    unsafe fn is_in(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
-        // SAFETY: index is below the number of attributes; both values are of the column's type.
-        unsafe {
-            let null = *(*slot).tts_isnull.add(self.index);
-            if null || self.null.get() {
-                return null == self.null.get();
-            }
-            let value = *(*slot).tts_values.add(self.index);
-            raw::datum_image_eq(value, self.value.get(), self.by_value, self.length)
-        }
-    }
-
-    /// Copies the result into the current memory context.
-    ///
-    /// # Safety
-    /// The result is of the column's type.
-    unsafe fn keep_value(&self) {
-        if !self.null.get() {
-            // SAFETY: the caller's promise.
-            let kept = unsafe { raw::datumCopy(self.value.get(), self.by_value, self.length) };
-            self.value.set(kept);
-        }
-    }
-
-    /// # Safety
-    /// Every value of the slot is there.
-    unsafe fn swap_with(&self, slot: *mut pg_sys::TupleTableSlot) {
-        // SAFETY: index is below the number of attributes.
-        unsafe {
-            let value = (*slot).tts_values.add(self.index);
-            let null = (*slot).tts_isnull.add(self.index);
-            *value = self.value.replace(*value);
-            *null = self.null.replace(*null);
-        }
-    }
-}
-
 /// The slot holds values, not a tuple (`TTS_IS_VIRTUAL` of `executor/tuptable.h`).
 ///
 /// # Safety
@@ -405,45 +275,4 @@ impl CompiledColumn {
 unsafe fn is_virtual(slot: *mut pg_sys::TupleTableSlot) -> bool {
     // SAFETY: the caller's promise; the operations are compared by their address only.
     unsafe { std::ptr::eq((*slot).tts_ops, &raw const pg_sys::TTSOpsVirtual) }
-}
-
-/// Evaluates in a subtransaction; an error that the row brought about becomes NULL.
-#[pg_guard]
-unsafe extern "C-unwind" fn evaluate_or_null(
-    column: *const CompiledColumn,
-    evaluation: *mut pg_sys::ExprContext,
-    purpose: Purpose,
-) {
-    // SAFETY: called by `evaluate` with a column of a live table.
-    let column = unsafe { &*column };
-    let Some(policy) = column.null_on_error else {
-        return;
-    };
-    let outcome = subtransaction::run(policy.survivable, || {
-        // SAFETY: nothing in the guarded block has a destructor.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| column.evaluate(evaluation)) }
-    });
-    if let Err(error) = outcome {
-        column.null.set(true);
-        match purpose {
-            Purpose::Write => (policy.survived)(column.trigger, &error),
-            Purpose::Verify => {}
-            Purpose::Backfill => {
-                column.survived.replace(Some(error));
-            }
-        }
-    }
-}
-
-/// The line of CONTEXT that says which derived column an error belongs to.
-unsafe extern "C-unwind" fn describe_column(argument: *mut c_void) {
-    // SAFETY: the argument is `current` of the `evaluate` that is under way; errcontext_msg copies the text.
-    unsafe {
-        let column = (*argument.cast::<Cell<*const CompiledColumn>>()).get();
-        if !column.is_null() {
-            raw::set_errcontext_domain(std::ptr::null());
-            raw::errcontext_msg(c"%s".as_ptr(), (*column).description.as_ptr());
-            error_note::note(&(*column).name, (*column).description.clone());
-        }
-    }
 }

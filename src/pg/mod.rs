@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod compiled;
+mod compiled_column;
 pub(crate) mod error_note;
 pub(crate) mod expression;
 pub(crate) mod name;
