@@ -4,7 +4,7 @@ create function repl_set_expression(relation regclass, column_name name, express
     language c volatile
     as 'MODULE_PATHNAME', 'repl_set_expression_wrapper';
 comment on function repl_set_expression(regclass, name, text, text, boolean) is
-    'derives a plain column from the other columns of its row, for replicated and for local rows; on_error: fail or null; backfill: bring existing rows up, too, now and in this transaction';
+    'derives a plain column from the other columns of its row, for replicated and for local rows; on_error: fail or null; backfill: have existing rows brought up, too, which repl_backfills shows; returns its id';
 
 create function repl_drop_expression(relation regclass, column_name name)
     returns void
@@ -44,12 +44,12 @@ create function _repl_rule()
 comment on function _repl_rule() is
     'internal: marks a disabled trigger that stores the rule of a derived column';
 
-create function _repl_wrong_columns(record, backfill boolean)
+create function _repl_wrong_columns(record)
     returns smallint[]
     language c volatile strict
     as 'MODULE_PATHNAME', 'repl_wrong_columns';
-comment on function _repl_wrong_columns(record, boolean) is
-    'internal: numbers of the derived columns of a row that are not as their rules say; NULL if all are; backfill: a failing row that is NULL already is counted';
+comment on function _repl_wrong_columns(record) is
+    'internal: numbers of the derived columns of a row that are not as their rules say; NULL if all are';
 
 create function _repl_rule_expression(oid)
     returns text

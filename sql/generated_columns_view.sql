@@ -69,14 +69,20 @@ create view repl_generated_columns as
            -- pg_trigger keeps arguments as bytes, each ended by a zero.
            pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1) as on_error,
            case when problem.text is not null then 'broken'
-                when f.rows > 0 then 'failing'
+                when b.state in ('queued', 'running') then 'backfilling'
+                when f.rows > 0 or b.state = 'failed' then 'failing'
                 else 'live' end as state,
            coalesce(f.rows, 0) as rows_failed,
-           coalesce(problem.text, f.last_error) as last_error,
-           f.last_error_at
+           coalesce(problem.text,
+                    case when b.state = 'failed' then pg_catalog.format('backfill %s failed: %s', b.id, b.error) end,
+                    f.last_error) as last_error,
+           coalesce(case when b.state = 'failed' then b.finished_at end, f.last_error_at) as last_error_at
       from pg_catalog.pg_trigger t
       join pg_catalog.pg_attribute a on a.attrelid = t.tgrelid and a.attnum = t.tgattr[0]
       left join _repl_failure_counts() f on f.trigger = t.oid
+      left join lateral (
+          select l.id, l.state, l.error, l.finished_at from repl_backfills l
+           where l.relation = t.tgrelid order by l.id desc limit 1) b on true
       cross join lateral (select _repl_rule_problem(t.oid) as text offset 0) problem
      where t.tgfoid = '_repl_rule'::regproc and t.tgparentid = 0;
 comment on view repl_generated_columns is
@@ -87,10 +93,10 @@ comment on column repl_generated_columns.expression is 'what it is derived from'
 comment on column repl_generated_columns.on_error is
     'fail: an error of the expression is the statement''s error; null: the column becomes NULL and the row is counted';
 comment on column repl_generated_columns.state is
-    'live; failing: rows became NULL because the expression failed; broken: see last_error';
+    'live; backfilling: a backfill of the table is queued or running; failing: rows became NULL because the expression failed, or the last backfill failed; broken: see last_error';
 comment on column repl_generated_columns.rows_failed is
-    'rows that became NULL since the rule was set or the server last crashed';
+    'rows that became NULL since the rule was set, a backfill was asked for, or the server crashed, whichever came last';
 comment on column repl_generated_columns.last_error is
-    'what is broken and how to mend it, or else the error of the last such row, for the table''s owner and pg_monitor';
-comment on column repl_generated_columns.last_error_at is 'when the last such row was written';
+    'what is broken and how to mend it, or why the last backfill failed, or the error of the last such row; errors only for the table''s owner and pg_monitor';
+comment on column repl_generated_columns.last_error_at is 'when that backfill failed, or the last such row was written';
 grant select on repl_generated_columns to public;

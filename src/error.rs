@@ -61,6 +61,14 @@ pub(crate) enum Error {
     InvalidFailureAction { value: String },
     #[error("invalid value for parameter \"sample\": {value}")]
     InvalidSample { value: i32 },
+    #[error("invalid value for parameter \"workers\": {value}")]
+    InvalidWorkers { value: i32 },
+    #[error("table {table} is a temporary table, whose rows no background worker can bring up")]
+    TemporaryTable { table: String },
+    #[error("table {table} has the access method \"{method}\", which a backfill does not know")]
+    OtherAccessMethod { table: String, method: String },
+    #[error("there is no backfill {id}")]
+    UnknownBackfill { id: i64 },
     #[error("table {table} has no derived column")]
     NoRules { table: String },
     #[error(
@@ -123,12 +131,6 @@ pub(crate) enum Error {
     FunctionNeedsSearchPath { function: String, reason: String },
     #[error("function {function} has no search_path of its own")]
     FunctionWithoutSearchPath { function: String },
-    #[error("cannot derive column \"{column}\" of the existing rows of table {table}: {}", .refusal.message)]
-    ExistingRow {
-        table: String,
-        column: String,
-        refusal: Refusal,
-    },
     #[error("function was not called as a BEFORE INSERT OR UPDATE trigger FOR EACH ROW")]
     NotFiredAsRowTrigger,
     #[error("argument is not a row of a table")]
@@ -142,7 +144,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    fn code(&self) -> PgSqlErrorCode {
+    pub(crate) fn code(&self) -> PgSqlErrorCode {
         match self {
             Self::NullArgument(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::UnknownTable { .. } => ERRCODE_UNDEFINED_TABLE,
@@ -162,9 +164,10 @@ impl Error {
             | Self::VolatileExpression { .. }
             | Self::MeaningChanges { .. }
             | Self::SourceOfRule { .. } => ERRCODE_INVALID_OBJECT_DEFINITION,
-            Self::VirtualColumn { .. } | Self::PartitionExpressionDiffers { .. } => {
-                ERRCODE_FEATURE_NOT_SUPPORTED
-            }
+            Self::VirtualColumn { .. }
+            | Self::PartitionExpressionDiffers { .. }
+            | Self::TemporaryTable { .. }
+            | Self::OtherAccessMethod { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::PartitionColumns { .. } | Self::InheritedColumns { .. } => {
                 ERRCODE_INVALID_TABLE_DEFINITION
             }
@@ -174,14 +177,17 @@ impl Error {
             | Self::LaterTrigger { .. }
             | Self::FunctionNeedsSearchPath { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::TriggerNameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
-            Self::NoRule { .. } | Self::NoRules { .. } => ERRCODE_UNDEFINED_OBJECT,
+            Self::NoRule { .. } | Self::NoRules { .. } | Self::UnknownBackfill { .. } => {
+                ERRCODE_UNDEFINED_OBJECT
+            }
             Self::InvalidFailureAction { .. }
             | Self::InvalidSample { .. }
+            | Self::InvalidWorkers { .. }
             | Self::NotNullColumn { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotOneExpression { .. } => ERRCODE_SYNTAX_ERROR,
-            Self::ExpressionRefused { refusal, .. }
-            | Self::NotPrepared { refusal, .. }
-            | Self::ExistingRow { refusal, .. } => refusal.code,
+            Self::ExpressionRefused { refusal, .. } | Self::NotPrepared { refusal, .. } => {
+                refusal.code
+            }
             Self::TypeMismatch { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::MutableExpression { .. } | Self::FunctionWithoutSearchPath { .. } => {
                 ERRCODE_WARNING
@@ -194,7 +200,7 @@ impl Error {
     }
 
     /// What the matter is, and what to do about it.
-    fn detail_and_hint(&self) -> (String, String) {
+    pub(crate) fn detail_and_hint(&self) -> (String, String) {
         let (detail, hint): (&str, &str) = match self {
             Self::NullArgument(_) => (
                 "Only arguments that have a default can be left out.",
@@ -318,12 +324,34 @@ impl Error {
                 "SELECT * FROM repl_generated_columns shows the rules there are.",
             ),
             Self::NoRules { .. } => (
-                "There is nothing to verify.",
+                "No rule has been set for it.",
                 "SELECT * FROM repl_generated_columns shows the rules there are.",
             ),
             Self::InvalidSample { .. } => (
                 "It is the number of keys of wrong rows to show.",
                 "Use 0 or more.",
+            ),
+            Self::InvalidWorkers { .. } => (
+                "It is the number of workers that may share the work.",
+                "Use 1 or more; replwarden.max_backfill_workers limits them, too.",
+            ),
+            Self::TemporaryTable { table } => {
+                return (
+                    "Its rows are in the memory of this session.".to_owned(),
+                    format!(
+                        "Use backfill => false, and UPDATE {table} yourself: the rule computes each row."
+                    ),
+                );
+            }
+            Self::OtherAccessMethod { table, .. } => {
+                return (
+                    "A backfill reads and writes tables of the access method heap.".to_owned(),
+                    format!("UPDATE {table} yourself: the rule computes each row."),
+                );
+            }
+            Self::UnknownBackfill { .. } => (
+                "Each table's last ten backfills are remembered.",
+                "SELECT * FROM repl_backfills;",
             ),
             Self::InvalidFailureAction { .. } => (
                 "A failed expression either fails the statement or makes the column NULL.",
@@ -408,15 +436,6 @@ impl Error {
                      schema are not found there, though they are in your session."
                         .to_owned(),
                     format!("ALTER FUNCTION {function} SET search_path = pg_catalog, …, pg_temp;"),
-                );
-            }
-            Self::ExistingRow { refusal, .. } => {
-                return (
-                    refusal.detail.clone().unwrap_or_else(|| {
-                        "The expression fails for a row that is in the table already; nothing was changed."
-                            .to_owned()
-                    }),
-                    "Mend the row or the expression, or use on_error => 'null', or backfill => false.".to_owned(),
                 );
             }
             Self::NotFiredAsRowTrigger => (

@@ -1,22 +1,32 @@
 //! replwarden: for the subscriber of a PostgreSQL logical replication.
 //!
-//! `generated` computes derived columns for replicated rows, `subscription` puts replication states into
-//! words. Everything that needs `unsafe` is walled in by `pg`, but for the row trigger itself.
+//! `generated` computes derived columns for replicated rows and brings existing rows up, `subscription` puts
+//! replication states into words, `worker` runs what has to run without a session. Everything that needs `unsafe` is walled in by `pg`, but for the row trigger itself.
 #![deny(unsafe_code)]
 
 use pgrx::prelude::*;
 
 mod error;
 mod generated;
+mod guc;
 mod pg;
 mod subscription;
+mod worker;
 
 pgrx::pg_module_magic!(name, version);
 
+/// Called when the library is loaded: by the postmaster if it is preloaded, else by each session that uses it.
+#[pg_guard]
+extern "C-unwind" fn _PG_init() {
+    guc::init();
+    worker::init();
+}
+
 extension_sql_file!("../sql/subscription.sql", name = "subscription");
 extension_sql_file!("../sql/generated.sql", name = "generated");
+extension_sql_file!("../sql/backfill.sql", name = "backfill");
 extension_sql_file!(
     "../sql/generated_columns_view.sql",
     name = "generated_columns_view",
-    requires = ["generated"]
+    requires = ["generated", "backfill"]
 );

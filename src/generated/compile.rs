@@ -46,7 +46,6 @@ pub(super) fn cached(
     role: pg_sys::Oid,
     neighbour: pg_sys::Oid,
 ) -> Result<*const CompiledTable, Error> {
-    observe_session();
     let key = (relation.oid(), role);
     let found = TABLES.with_borrow(|tables| {
         tables
@@ -70,6 +69,7 @@ pub(super) fn cached(
 
 /// The rules of a relation as they are now, for one use.
 pub(super) fn compile(relation: &Relation, neighbour: pg_sys::Oid) -> Result<CompiledTable, Error> {
+    observe_session();
     let rule_function = trigger::function_beside(neighbour, c"_repl_rule");
     let generate_function = trigger::function_beside(neighbour, c"_repl_generate");
     let plans = trigger::stored_rules(relation, rule_function)

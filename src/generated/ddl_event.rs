@@ -1,6 +1,6 @@
 //! What has to follow a user's own DDL: a rule that arrives by a restore, a rule that falls with a column.
 
-use super::{GENERATE_FUNCTION, RULE_FUNCTION, dependency, failure};
+use super::{GENERATE_FUNCTION, RULE_FUNCTION, backfill, dependency, failure};
 use crate::error::Error;
 use crate::pg::{session, spi};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -71,5 +71,6 @@ fn remove_what_serves_no_rule() -> Result<(), Error> {
             ))
         })?;
     }
-    failure::forget_dropped_rules()
+    failure::forget_dropped_rules()?;
+    backfill::after_drop()
 }

@@ -4,6 +4,7 @@
 //! not count, and no row of the counting table is ever locked while a transaction is still at work.
 
 use crate::error::Error;
+use crate::pg::transaction::sqlstate;
 use crate::pg::{session, session_events, spi, subtransaction};
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel};
@@ -34,19 +35,16 @@ pub(super) fn is_the_rows_fault(error: &ErrorReportWithLevel) -> bool {
 }
 
 fn concerns_more_than_the_row(code: PgSqlErrorCode) -> bool {
-    let state = sqlstate(code);
-    matches!(
-        &state[..2],
-        "08" | "25" | "40" | "53" | "55" | "57" | "58" | "F0"
-    ) || matches!(&state[..], "XX001" | "XX002" | "P0004" | "42501")
+    let state = sqlstate(code as i32);
+    may_pass_if_tried_again(&state)
+        || matches!(&state[..2], "25" | "F0")
+        || matches!(&state[..], "XX001" | "XX002" | "P0004" | "42501")
 }
 
-/// The five characters of a packed SQLSTATE (`unpack_sql_state` of `utils/error/elog.c`).
-fn sqlstate(code: PgSqlErrorCode) -> String {
-    let packed = code as u32;
-    (0..5)
-        .map(|place| char::from((((packed >> (6 * place)) & 0x3f) + u32::from(b'0')) as u8))
-        .collect()
+/// What the moment brought about, not the data: a connection, a conflict with others, resources, a lock, an operator, the
+/// system.
+pub(super) fn may_pass_if_tried_again(sqlstate: &str) -> bool {
+    matches!(&sqlstate[..2], "08" | "40" | "53" | "55" | "57" | "58")
 }
 
 /// Counts a row for the rule that this trigger stores.
@@ -96,7 +94,7 @@ pub(super) fn subtransaction_aborted(id: pg_sys::SubTransactionId) {
 pub(super) fn write_pending() {
     for pending in PENDING.take() {
         let written = subtransaction::run(
-            |error| !matches!(&sqlstate(error.sql_error_code())[..2], "57" | "58"),
+            |error| !matches!(&sqlstate(error.sql_error_code() as i32)[..2], "57" | "58"),
             || session::with_snapshot(|| session::with_safe_search_path(|| write(&pending))),
         );
         let problem = match written {
@@ -231,7 +229,11 @@ mod tests {
             PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
             PgSqlErrorCode::ERRCODE_RAISE_EXCEPTION,
         ] {
-            assert!(!concerns_more_than_the_row(code), "{}", sqlstate(code));
+            assert!(
+                !concerns_more_than_the_row(code),
+                "{}",
+                sqlstate(code as i32)
+            );
         }
     }
 
@@ -246,7 +248,11 @@ mod tests {
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
         ] {
-            assert!(concerns_more_than_the_row(code), "{}", sqlstate(code));
+            assert!(
+                concerns_more_than_the_row(code),
+                "{}",
+                sqlstate(code as i32)
+            );
         }
     }
 }

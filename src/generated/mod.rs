@@ -6,13 +6,14 @@
 //! and dumps it. One more trigger, `zzz_replwarden`, fires for every row and computes all rules of its table.
 
 mod adopt;
-mod backfill;
+pub(crate) mod backfill;
 mod compile;
 mod ddl_event;
 mod dependency;
 mod failure;
 mod function_check;
 mod meaning;
+mod row_key;
 mod rule;
 mod table;
 mod trigger;

@@ -61,7 +61,7 @@ fn repl_set_expression(
     let table = OwnedTable::lock(relation, Lock::CreateTrigger)?;
     set(&table, &column, text, on_error)?;
     if backfill {
-        backfill::run(&table, &column)?;
+        return Ok(backfill::enqueue(&table, 1)?);
     }
     Ok(None)
 }

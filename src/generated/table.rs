@@ -13,6 +13,8 @@ pub(super) struct OwnedTable {
     pub(super) owner: pg_sys::Oid,
     /// With its schema, quoted.
     pub(super) name: String,
+    /// Of this session alone.
+    pub(super) is_temporary: bool,
     partitioned: bool,
 }
 
@@ -20,7 +22,8 @@ const TABLE: &str = "
 select c.relowner,
        pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
        c.relkind::pg_catalog.text,
-       pg_catalog.pg_has_role(c.relowner, 'USAGE')
+       pg_catalog.pg_has_role(c.relowner, 'USAGE'),
+       c.relpersistence = 't'
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
  where c.oid = $1";
 
@@ -29,8 +32,8 @@ const PARTITIONS: &str = "
 select p.relid::pg_catalog.oid from pg_catalog.pg_partition_tree($1) p
  where p.level > 0 order by p.level, p.relid::pg_catalog.oid";
 
-/// Owner, name, kind and whether the current role has the rights of the owner.
-type TableRow = (pg_sys::Oid, String, String, bool);
+/// Owner, name, kind, whether the current role has the rights of the owner, and whether the table is temporary.
+type TableRow = (pg_sys::Oid, String, String, bool, bool);
 
 fn table_row(row: &SpiHeapTupleData) -> SpiResult<TableRow> {
     Ok((
@@ -38,6 +41,7 @@ fn table_row(row: &SpiHeapTupleData) -> SpiResult<TableRow> {
         spi::required(row, 2)?,
         spi::required(row, 3)?,
         spi::required(row, 4)?,
+        spi::required(row, 5)?,
     ))
 }
 
@@ -63,7 +67,7 @@ impl OwnedTable {
     }
 
     fn from_row(oid: pg_sys::Oid, found: Vec<TableRow>) -> Result<Self, Error> {
-        let (owner, name, kind, owned) = found
+        let (owner, name, kind, owned, is_temporary) = found
             .into_iter()
             .next()
             .ok_or(Error::UnknownTable { oid })?;
@@ -71,6 +75,7 @@ impl OwnedTable {
             oid,
             owner,
             name,
+            is_temporary,
             partitioned: kind == "p",
         };
         let kind = match kind.as_str() {

@@ -3,7 +3,7 @@
 
 use super::compile;
 use crate::error::Error;
-use crate::pg::compiled::{CompiledTable, Purpose};
+use crate::pg::compiled::CompiledTable;
 use crate::pg::raw;
 use crate::pg::relation::{Lock, Relation};
 use pgrx::{IntoDatum, pg_guard, pg_sys};
@@ -89,21 +89,37 @@ unsafe extern "C-unwind" fn repl_rule(call: pg_sys::FunctionCallInfo) -> pg_sys:
     }
 }
 
-/// `_repl_wrong_columns(row record, backfill boolean)`: numbers of the derived columns that are not as their
+/// `_repl_ignore_replicated()`: skips a row that replication brings. For tables that are one server's own affair, in
+/// triggers that fire only for such rows (ENABLE REPLICA), or for every row where somebody has enabled all triggers of the
+/// table (`pg_restore --disable-triggers`).
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn repl_ignore_replicated(
+    call: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: called by the server's trigger manager: INSERT and UPDATE are told from DELETE by the row that they bring.
+    unsafe {
+        let replica = pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32;
+        if pg_sys::SessionReplicationRole == replica {
+            return pg_sys::Datum::null();
+        }
+        match Row::from_call(call) {
+            Some(row) => pg_sys::Datum::from(row.tuple),
+            None => {
+                pg_sys::Datum::from((*(*call).context.cast::<pg_sys::TriggerData>()).tg_trigtuple)
+            }
+        }
+    }
+}
+
+/// `_repl_wrong_columns(row record)`: numbers of the derived columns that are not as their
 /// rules say; NULL for a row that is right.
 #[unsafe(no_mangle)]
 #[pg_guard]
 unsafe extern "C-unwind" fn repl_wrong_columns(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: the function is STRICT and takes a record, whose header names its type, and a boolean. The slot uses the
+    // SAFETY: the function is STRICT and takes a record, whose header names its type. The slot uses the
     // relation's descriptor and is dropped before the relation is closed.
     unsafe {
-        let arguments = (*call).args.as_slice(2);
-        let argument = arguments[0].value;
-        let purpose = if arguments[1].value.value() != 0 {
-            Purpose::Backfill
-        } else {
-            Purpose::Verify
-        };
+        let argument = (*call).args.as_slice(1)[0].value;
         let header =
             pg_sys::pg_detoast_datum(argument.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
         let table = pg_sys::get_typ_typrelid((*header).t_choice.t_datum.datum_typeid);
@@ -125,9 +141,9 @@ unsafe extern "C-unwind" fn repl_wrong_columns(call: pg_sys::FunctionCallInfo) -
         let wrong = if (*rules).is_evaluating() {
             compile::compile(&relation, (*(*call).flinfo).fn_oid)
                 .unwrap_or_else(|error| error.raise())
-                .wrong_columns(slot, purpose)
+                .wrong_columns(slot)
         } else {
-            (*rules).wrong_columns(slot, purpose)
+            (*rules).wrong_columns(slot)
         };
         pg_sys::ExecDropSingleTupleTableSlot(slot);
         let columns = (!wrong.is_empty()).then_some(wrong).into_datum();
@@ -180,5 +196,6 @@ macro_rules! version_1 {
 version_1!(
     pg_finfo_repl_generate,
     pg_finfo_repl_rule,
+    pg_finfo_repl_ignore_replicated,
     pg_finfo_repl_wrong_columns
 );

@@ -1,7 +1,7 @@
 //! `repl_verify`: the proof that every row is right.
 
-use super::RULE_FUNCTION;
 use super::table::OwnedTable;
+use super::{RULE_FUNCTION, row_key};
 use crate::error::Error;
 use crate::pg::error_note;
 use crate::pg::name::Name;
@@ -11,7 +11,7 @@ use pgrx::JsonB;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::spi::quote_identifier;
 
 struct DerivedColumn {
     attnum: i16,
@@ -32,17 +32,6 @@ select a.attnum, a.attname::text
   join pg_attribute a on a.attrelid = t.tgrelid and a.attnum = t.tgattr[0]
  where t.tgrelid = $1 and p.proname = $2
  order by a.attnum";
-
-/// The columns by which replication finds a row; none where only the partitions have such an index.
-const KEY: &str = "
-select a.attname::text
-  from (select i.indkey, i.indnkeyatts from pg_index i
-         where i.indrelid = $1 and (i.indisreplident or i.indisprimary) and i.indimmediate
-         order by i.indisprimary desc limit 1) key
-  join lateral unnest(key.indkey::int2[]) with ordinality k (attnum, place) on true
-  join pg_attribute a on a.attrelid = $1 and a.attnum = k.attnum
- where k.place <= key.indnkeyatts
- order by k.place";
 
 /// `repl_verify(relation, sample)`
 #[pg_extern(sql = false)]
@@ -92,10 +81,7 @@ fn verify(table: &OwnedTable, sample: i32) -> Result<Vec<Verified>, Error> {
         });
     }
     let (schema, _) = spi::extension()?;
-    let wrong = format!(
-        "{}._repl_wrong_columns(r.*, false)",
-        quote_identifier(schema)
-    );
+    let wrong = format!("{}._repl_wrong_columns(r.*)", quote_identifier(schema));
     let counts: String = columns
         .iter()
         .map(|column| format!(", count(*) filter (where {} = any (wrong))", column.attnum))
@@ -134,19 +120,9 @@ fn sample_keys(
     attnum: i16,
     sample: i32,
 ) -> Result<Option<JsonB>, Error> {
-    let key = spi::read(KEY, &[table.oid.into()], |row| {
-        spi::required::<String>(row, 1)
-    })?;
-    let key = if key.is_empty() {
-        "'table', r.tableoid::regclass, 'ctid', r.ctid".to_owned()
-    } else {
-        let parts = key
-            .iter()
-            .map(|name| format!("{}, r.{}", quote_literal(name), quote_identifier(name)));
-        parts.collect::<Vec<_>>().join(", ")
-    };
+    let key = row_key::expression(table.oid)?;
     let query = format!(
-        "select jsonb_agg(key) from (select jsonb_build_object({key}) as key from {} r
+        "select jsonb_agg(key) from (select {key} as key from {} r
           where {attnum} = any ({wrong}) limit {sample}) sample",
         table.with_partitions()
     );

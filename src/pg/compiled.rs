@@ -1,13 +1,13 @@
 //! The expressions of one table, compiled once and evaluated for every row.
 
-use super::compiled_column::{CompiledColumn, describe_column, evaluate_or_null};
+use super::compiled_column::{CompiledColumn, Purpose, describe_column, evaluate_or_null};
 use super::expression::{Refusal, refusable};
 use super::raw;
 use pgrx::{PgMemoryContexts, pg_sys};
 use std::cell::Cell;
 use std::ffi::c_int;
 
-pub(crate) use super::compiled_column::{ColumnPlan, NullOnError, Purpose};
+pub(crate) use super::compiled_column::{ColumnPlan, NullOnError};
 
 /// Owns what the server needs to compute the derived columns of one table: plan trees that the server's plan
 /// cache keeps an eye on (`GetCachedExpression`), executable states, and the memory of both.
@@ -17,6 +17,8 @@ pub(crate) struct CompiledTable {
     columns: Vec<CompiledColumn>,
     usable: Cell<bool>,
     traits: Traits,
+    /// How many attributes of a row have to be taken apart to compare the derived columns.
+    attributes: c_int,
     /// Nesting level of the transaction in which an evaluation is under way; 0: none is.
     evaluating_at: Cell<c_int>,
 }
@@ -50,12 +52,14 @@ impl CompiledTable {
                 pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
             )
         };
+        let attributes = plans.iter().map(|plan| c_int::from(plan.attnum)).max();
         let mut table = Self {
             memory,
             evaluation: std::ptr::null_mut(),
             columns: Vec::with_capacity(plans.len()),
             usable: Cell::new(true),
             traits,
+            attributes: attributes.unwrap_or(0),
             evaluating_at: Cell::new(0),
         };
         // SAFETY: states and evaluation context are made in `memory`, which the table owns.
@@ -148,15 +152,11 @@ impl CompiledTable {
     ///
     /// # Safety
     /// `slot` holds a row of the relation that was compiled.
-    pub(crate) unsafe fn wrong_columns(
-        &self,
-        slot: *mut pg_sys::TupleTableSlot,
-        purpose: Purpose,
-    ) -> Vec<i16> {
+    pub(crate) unsafe fn wrong_columns(&self, slot: *mut pg_sys::TupleTableSlot) -> Vec<i16> {
         // SAFETY: nothing in the guarded block has a destructor.
         unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                self.evaluate(slot, purpose);
+                self.evaluate(slot, Purpose::Verify);
                 for column in &self.columns {
                     column.right.set(column.is_in(slot));
                 }
@@ -164,16 +164,57 @@ impl CompiledTable {
             });
         }
         let wrong = self.columns.iter().filter(|column| !column.right.get());
-        let wrong: Vec<i16> = wrong.map(|column| column.index as i16 + 1).collect();
-        for column in &self.columns {
+        wrong.map(|column| column.index as i16 + 1).collect()
+    }
+
+    /// After an evaluation for `Purpose::Backfill`: reports the errors survived, or forgets them.
+    pub(super) fn settle(&self, report: bool) {
+        for column in self
+            .columns
+            .iter()
+            .filter(|column| column.null_on_error.is_some())
+        {
             let error = column.survived.take();
-            if let (true, Some(policy), Some(error)) =
-                (wrong.is_empty(), column.null_on_error, error)
-            {
+            if let (true, Some(policy), Some(error)) = (report, column.null_on_error, error) {
                 (policy.survived)(column.trigger, &error);
             }
         }
-        wrong
+    }
+
+    /// Evaluates the row; true if some derived column is not as its expression says. What was computed is there until
+    /// `reset`.
+    ///
+    /// # Safety
+    /// As for `compute`, for the row in `slot`.
+    pub(super) unsafe fn is_wrong(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.evaluate(slot, Purpose::Backfill);
+            !self.columns.iter().all(|column| column.is_in(slot))
+        }
+    }
+
+    /// Puts the row as it should be, which `is_wrong` has computed, into `fresh`, an empty virtual slot of the same
+    /// descriptor. It points into `slot` and is good until `reset`.
+    ///
+    /// # Safety
+    /// As for `compute`.
+    pub(super) unsafe fn store_into(
+        &self,
+        slot: *mut pg_sys::TupleTableSlot,
+        fresh: *mut pg_sys::TupleTableSlot,
+    ) {
+        // SAFETY: both slots have room for the attributes of their descriptor.
+        unsafe {
+            raw::slot_getallattrs(slot);
+            let attributes = (*(*slot).tts_tupleDescriptor).natts as usize;
+            std::ptr::copy_nonoverlapping((*slot).tts_values, (*fresh).tts_values, attributes);
+            std::ptr::copy_nonoverlapping((*slot).tts_isnull, (*fresh).tts_isnull, attributes);
+            for column in &self.columns {
+                column.swap_with(fresh);
+            }
+            raw::ExecStoreVirtualTuple(fresh);
+        }
     }
 
     /// # Safety
@@ -192,7 +233,7 @@ impl CompiledTable {
             self.evaluating_at
                 .set(raw::GetCurrentTransactionNestLevel());
 
-            raw::slot_getallattrs(slot);
+            raw::slot_getsomeattrs(slot, self.attributes);
             (*self.evaluation).ecxt_scantuple = slot;
             let caller = pg_sys::CurrentMemoryContext;
             pg_sys::CurrentMemoryContext = (*self.evaluation).ecxt_per_tuple_memory;
@@ -215,7 +256,7 @@ impl CompiledTable {
     /// results stand in the slot meanwhile, which saves a copy of the whole row.
     ///
     /// # Safety
-    /// As for `compute`; every value of the slot is there.
+    /// As for `compute`.
     unsafe fn form(
         &self,
         tuple: pg_sys::HeapTuple,
@@ -223,6 +264,7 @@ impl CompiledTable {
     ) -> pg_sys::HeapTuple {
         // SAFETY: a derived column's index is below the number of the slot's attributes.
         unsafe {
+            raw::slot_getallattrs(slot);
             for column in &self.columns {
                 column.swap_with(slot);
             }
@@ -243,7 +285,7 @@ impl CompiledTable {
 
     /// # Safety
     /// No result of an expression is in use any more.
-    unsafe fn reset(&self) {
+    pub(super) unsafe fn reset(&self) {
         // SAFETY: as ResetExprContext, and ReScanExprContext where a function asked to be told.
         unsafe {
             if (*self.evaluation).ecxt_callbacks.is_null() {

@@ -33,12 +33,12 @@ pub(crate) struct NullOnError {
 /// What a row is evaluated for, which decides which of its survived errors are reported.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(super) enum Purpose {
     /// Every error: the row is written as computed.
     Write,
     /// None: the row is only looked at.
     Verify,
-    /// Those of a row that is right: NULL already. One that is not is going to be written.
+    /// Kept for `CompiledTable::settle`, which is told when it is known what becomes of the row.
     Backfill,
 }
 

@@ -5,7 +5,7 @@
 //! evaluated under a guard, both are noted here when the error is first raised, and put back when it is raised
 //! anew.
 
-use super::raw;
+use super::{raw, transaction};
 use pgrx::{PgTryBuilder, pg_sys};
 use std::cell::RefCell;
 use std::ffi::{CString, c_int, c_void};
@@ -48,9 +48,10 @@ pub(crate) fn start() {
     NOTED.take();
 }
 
-/// The derived column whose expression has raised the error that was noted last.
-pub(crate) fn column() -> Option<String> {
-    NOTED.with_borrow(|noted| noted.as_ref().map(|note| note.column.clone()))
+/// SQLSTATE and derived column of the error that was noted last, which is forgotten.
+pub(super) fn take() -> Option<(String, String)> {
+    let note = NOTED.take()?;
+    Some((transaction::sqlstate(note.sqlstate), note.column))
 }
 
 /// Gives the error that is raised next the SQLSTATE and the CONTEXT of the one that was noted, if there is one.

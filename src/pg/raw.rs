@@ -1,4 +1,4 @@
-//! Server functions called without pgrx's guard, for the row trigger.
+//! Server functions called without pgrx's guard, for the row trigger and the backfill.
 //!
 //! pgrx wraps every function that it binds in a `sigsetjmp` and turns an error into a Rust panic. That costs
 //! time on every call, and the error that is raised again has lost its CONTEXT and any SQLSTATE that is not in
@@ -16,7 +16,7 @@ unsafe extern "C-unwind" {
         nulls: *mut bool,
     ) -> pg_sys::HeapTuple;
 
-    /// `executor/execTuples.c`; use through [`slot_getallattrs`].
+    /// `executor/execTuples.c`; use through [`slot_getsomeattrs`].
     fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, natts: c_int);
 
     /// `utils/adt/datum.c`: the same bytes once detoasted, which is stricter than the type's `=`.
@@ -33,11 +33,35 @@ unsafe extern "C-unwind" {
     /// `utils/mmgr/mcxt.c`
     pub(crate) fn MemoryContextReset(context: pg_sys::MemoryContext);
 
+    /// `executor/execTuples.c`
+    pub(crate) fn ExecStoreVirtualTuple(
+        slot: *mut pg_sys::TupleTableSlot,
+    ) -> *mut pg_sys::TupleTableSlot;
+
+    /// `executor/execMain.c`: NOT NULL and CHECK.
+    pub(crate) fn ExecConstraints(
+        result: *mut pg_sys::ResultRelInfo,
+        slot: *mut pg_sys::TupleTableSlot,
+        state: *mut pg_sys::EState,
+    );
+
+    /// `tcop/postgres.c`; what `CHECK_FOR_INTERRUPTS` calls.
+    pub(crate) fn ProcessInterrupts();
+
+    /// `tcop/postgres.c`; the handler of SIGTERM: the process ends where it next looks at its interrupts.
+    pub(crate) fn die(signal: c_int);
+
+    /// `postmaster/interrupt.c`; the handler of SIGHUP.
+    pub(crate) fn SignalHandlerForConfigReload(signal: c_int);
+
     /// `utils/init/miscinit.c`
     pub(crate) fn GetUserId() -> pg_sys::Oid;
 
     /// `access/transam/xact.c`
     pub(crate) fn GetCurrentTransactionNestLevel() -> c_int;
+
+    /// `access/transam/xact.c`
+    pub(crate) fn GetCurrentCommandId(used: bool) -> pg_sys::CommandId;
 
     /// `utils/error/elog.c`; sets the SQLSTATE of the error that is being raised.
     pub(crate) fn errcode(sqlstate: c_int) -> c_int;
@@ -47,17 +71,27 @@ unsafe extern "C-unwind" {
     pub(crate) fn errcontext_msg(format: *const c_char, ...) -> c_int;
 }
 
-/// `slot_getallattrs` of `executor/tuptable.h`, which is inline there.
+/// `slot_getsomeattrs` of `executor/tuptable.h`, which is inline there.
 ///
 /// # Safety
-/// `slot` holds a row, and no caller up to the server's handler owns anything with a destructor.
+/// `slot` holds a row of at least so many attributes, and no caller up to the server's handler owns anything with a
+/// destructor.
 #[inline]
-pub(crate) unsafe fn slot_getallattrs(slot: *mut pg_sys::TupleTableSlot) {
-    // SAFETY: a slot that holds a row has a descriptor; slot_getsomeattrs_int is what the inline original calls.
+pub(crate) unsafe fn slot_getsomeattrs(slot: *mut pg_sys::TupleTableSlot, attributes: c_int) {
+    // SAFETY: slot_getsomeattrs_int is what the inline original calls.
     unsafe {
-        let attributes = (*(*slot).tts_tupleDescriptor).natts;
         if c_int::from((*slot).tts_nvalid) < attributes {
             slot_getsomeattrs_int(slot, attributes);
         }
     }
+}
+
+/// `slot_getallattrs` of `executor/tuptable.h`, which is inline there.
+///
+/// # Safety
+/// As for `slot_getsomeattrs`.
+#[inline]
+pub(crate) unsafe fn slot_getallattrs(slot: *mut pg_sys::TupleTableSlot) {
+    // SAFETY: a slot that holds a row has a descriptor.
+    unsafe { slot_getsomeattrs(slot, (*(*slot).tts_tupleDescriptor).natts) }
 }

@@ -9,6 +9,8 @@ pub(crate) struct Relation(PgRelation);
 pub(crate) enum Lock {
     /// `AccessShareLock`, as a SELECT.
     Read,
+    /// `RowExclusiveLock`, as an UPDATE.
+    Update,
     /// `ShareRowExclusiveLock`, as CREATE TRIGGER: writers wait, readers do not.
     CreateTrigger,
     /// `AccessExclusiveLock`, as DROP TRIGGER and most of ALTER TABLE.
@@ -19,11 +21,19 @@ impl Lock {
     fn mode(self) -> pg_sys::LOCKMODE {
         let mode = match self {
             Self::Read => pg_sys::AccessShareLock,
+            Self::Update => pg_sys::RowExclusiveLock,
             Self::CreateTrigger => pg_sys::ShareRowExclusiveLock,
             Self::Alter => pg_sys::AccessExclusiveLock,
         };
         mode as pg_sys::LOCKMODE
     }
+}
+
+/// Why a relation could not be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unavailable {
+    Busy,
+    Gone,
 }
 
 /// What `pg_attribute` says of a column.
@@ -42,6 +52,22 @@ impl Relation {
     pub(crate) fn open(oid: pg_sys::Oid, lock: Lock) -> Self {
         // SAFETY: relation_open checks the OID. from_pg_owned closes on drop with NoLock, which keeps the lock.
         Self(unsafe { PgRelation::from_pg_owned(pg_sys::relation_open(oid, lock.mode())) })
+    }
+
+    /// As `open`, but `Busy` where the lock is not to be had at once (somebody has one that conflicts, or waits for one),
+    /// and `Gone` where there is no such relation.
+    pub(crate) fn try_open(oid: pg_sys::Oid, lock: Lock) -> Result<Self, Unavailable> {
+        // SAFETY: try_relation_open gives NULL for what does not exist; the lock is held already then.
+        unsafe {
+            if !pg_sys::ConditionalLockRelationOid(oid, lock.mode()) {
+                return Err(Unavailable::Busy);
+            }
+            let relation = pg_sys::try_relation_open(oid, pg_sys::NoLock as pg_sys::LOCKMODE);
+            if relation.is_null() {
+                return Err(Unavailable::Gone);
+            }
+            Ok(Self(PgRelation::from_pg_owned(relation)))
+        }
     }
 
     /// Locks a relation without keeping it open, which ALTER TABLE would take for a use of it

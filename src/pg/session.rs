@@ -9,6 +9,9 @@ pub(crate) const SAFE_SEARCH_PATH: (&CStr, &CStr) = (c"search_path", c"pg_catalo
 /// Row security that would hide rows is an error.
 pub(crate) const ALL_ROWS: (&CStr, &CStr) = (c"row_security", c"off");
 
+/// Triggers fire as they do in a user's session; an apply worker's, or one that a user made like it, has `replica`.
+pub(crate) const ORDINARY_TRIGGERS: (&CStr, &CStr) = (c"session_replication_role", c"origin");
+
 pub(crate) fn with_safe_search_path<R>(work: impl FnOnce() -> R) -> R {
     with_settings(&[SAFE_SEARCH_PATH], work)
 }
@@ -79,6 +82,12 @@ pub(crate) fn has_client() -> bool {
 pub(crate) fn current_role() -> pg_sys::Oid {
     // SAFETY: reads a variable of this backend.
     unsafe { pg_sys::GetUserId() }
+}
+
+/// Raises the server's error where the transaction cannot write: on a standby, or because it is READ ONLY.
+pub(crate) fn refuse_read_only(what: &CStr) {
+    // SAFETY: the name of a command, for the message.
+    unsafe { pg_sys::PreventCommandIfReadOnly(what.as_ptr()) };
 }
 
 /// A standby: nothing can be written, and tables without WAL cannot be read.

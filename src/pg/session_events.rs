@@ -3,6 +3,7 @@
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// What a cache or a counter that lives as long as the backend has to hear of. No handler may raise, but
 /// `before_commit`.
@@ -65,6 +66,17 @@ pub(crate) fn observe(observer: &'static dyn SessionObserver) {
 pub(crate) fn current_subtransaction() -> pg_sys::SubTransactionId {
     // SAFETY: called inside a transaction.
     unsafe { pg_sys::GetCurrentSubTransactionId() }
+}
+
+/// Has `act` done once when the transaction that is under way commits, and not at all when it is rolled back. `act` must
+/// not raise: the transaction is committed by then.
+pub(crate) fn at_commit(act: impl FnOnce() + UnwindSafe + RefUnwindSafe + 'static) {
+    pgrx::register_xact_callback(pgrx::PgXactCallbackEvent::Commit, act);
+}
+
+/// Likewise when it is rolled back.
+pub(crate) fn at_abort(act: impl FnOnce() + UnwindSafe + RefUnwindSafe + 'static) {
+    pgrx::register_xact_callback(pgrx::PgXactCallbackEvent::Abort, act);
 }
 
 fn tell(news: impl FnOnce(&dyn SessionObserver)) {

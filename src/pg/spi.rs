@@ -42,16 +42,25 @@ pub(crate) fn run(sql: &str) -> Result<(), Error> {
     })?)
 }
 
-/// Runs a statement with the rights of a role, in a security-restricted operation. It is parsed with the
-/// caller's, so that the role need not be allowed to use the schemas that it names.
-pub(crate) fn run_as(role: pg_sys::Oid, sql: &str) -> Result<(), Error> {
+/// As `query`, with the rights of a role, in a security-restricted operation. It is parsed with the caller's, so that the
+/// role need not be allowed to use the schemas that it names.
+pub(crate) fn query_as<T>(
+    role: pg_sys::Oid,
+    sql: &str,
+    row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+) -> Result<Vec<T>, Error> {
     Ok(Spi::connect_mut(|client| {
         let plan = client.prepare_mut(sql, &[])?;
-        session::as_role(role, || client.update(&plan, None, &[]).map(|_| ()))
+        session::as_role(role, || {
+            client
+                .update(&plan, None, &[])?
+                .map(|found| row(&found))
+                .collect::<SpiResult<_>>()
+        })
     })?)
 }
 
-/// As `run_as`, for a query that writes nothing.
+/// As `query_as`, for a query that writes nothing.
 pub(crate) fn read_as<T>(
     role: pg_sys::Oid,
     sql: &str,

@@ -3,6 +3,7 @@
 use postgres::Client;
 use replwarden_tests::{Cluster, DEFAULT_DEADLINE, wait_until};
 
+use crate::backfill_state::Backfills;
 use crate::database::lines;
 
 const DATABASE: &str = "postgres";
@@ -66,6 +67,7 @@ fn assert_at_work(cluster: &Cluster) {
         "select repl_set_expression('item', 'b', 'a * 3');
          alter table item drop c",
     );
+    Backfills::of(cluster, DATABASE).wait_done();
     assert_eq!(
         lines(&mut client, "select * from repl_verify('item')"),
         ["b|3|0|NULL"]

@@ -1,4 +1,4 @@
-//! A database of its own for each test of what happens on one server, all of them on one cluster.
+//! A database of its own for each test of what happens on one server, nearly all of them on one cluster.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,43 +9,107 @@ use postgres::error::DbError;
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use replwarden_tests::Cluster;
 
+use crate::backfill_state::Backfills;
+
 /// Roles of the shared cluster, without any rights but those of PUBLIC.
 pub(crate) const OWNER: &str = "table_owner";
 pub(crate) const STRANGER: &str = "stranger";
 
 const LOG_LINES: usize = 20;
 
-/// A static is never dropped: the cluster's janitor removes it when this process ends.
-static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
-    let cluster = Cluster::builder("local").start();
+/// A static is never dropped: the cluster's janitor removes it when this process ends. It does not preload the library.
+static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| shared("local", &[]));
+
+/// Another one, on which backfills are queued and nobody works on them.
+static PAUSED: LazyLock<Cluster> =
+    LazyLock::new(|| shared("paused", &[("replwarden.max_backfill_workers", "0")]));
+
+/// Another one, on which backfills take a row or a block at a time.
+static SMALL_BATCHES: LazyLock<Cluster> =
+    LazyLock::new(|| shared("small-batches", &[("replwarden.backfill_batch_time", "1")]));
+
+/// Another one, on which backfills stop for a minute after each small batch.
+static SLOW: LazyLock<Cluster> = LazyLock::new(|| {
+    shared(
+        "slow",
+        &[
+            ("replwarden.backfill_batch_time", "1"),
+            ("replwarden.backfill_delay", "60000"),
+        ],
+    )
+});
+
+fn shared(name: &str, settings: &[(&str, &str)]) -> Cluster {
+    // Each database may have a backfill at work.
+    let mut builder = Cluster::builder(name)
+        .setting("max_worker_processes", "64")
+        .setting("max_prepared_transactions", "20");
+    for (setting, value) in settings {
+        builder = builder.setting(setting, value);
+    }
+    let cluster = builder.start();
+    create_roles(&cluster);
+    cluster
+}
+
+#[track_caller]
+pub(crate) fn create_roles(cluster: &Cluster) {
     cluster.execute(
         "postgres",
         &format!("create role {OWNER} login; create role {STRANGER} login"),
     );
-    cluster
-});
+}
 
 static COUNT: AtomicU32 = AtomicU32::new(1);
 
 /// A database that is gone when this is dropped.
 pub(crate) struct Database {
     name: String,
+    cluster: &'static Cluster,
 }
 
 impl Database {
     /// With the extension, where everybody may create tables.
     #[track_caller]
     pub(crate) fn new() -> Self {
-        let database = Self::without_extension();
+        Self::on(&CLUSTER)
+    }
+
+    /// As [`Database::new`], where backfills are queued and nobody works on them.
+    #[track_caller]
+    pub(crate) fn paused() -> Self {
+        Self::on(&PAUSED)
+    }
+
+    /// As [`Database::new`], where a batch of a backfill is as small as it can be.
+    #[track_caller]
+    pub(crate) fn with_small_batches() -> Self {
+        Self::on(&SMALL_BATCHES)
+    }
+
+    /// As [`Database::new`], where backfills stop for a minute after each small batch.
+    #[track_caller]
+    pub(crate) fn slow() -> Self {
+        Self::on(&SLOW)
+    }
+
+    #[track_caller]
+    fn on(cluster: &'static Cluster) -> Self {
+        let database = Self::create(cluster);
         database.run("create extension replwarden; grant all on schema public to public");
         database
     }
 
     #[track_caller]
     pub(crate) fn without_extension() -> Self {
+        Self::create(&CLUSTER)
+    }
+
+    #[track_caller]
+    fn create(cluster: &'static Cluster) -> Self {
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        CLUSTER.execute("postgres", &format!("create database {name}"));
-        Self { name }
+        cluster.execute("postgres", &format!("create database {name}"));
+        Self { name, cluster }
     }
 
     /// With the table `item (id, a, b)`, whose column b is twice a.
@@ -65,18 +129,29 @@ impl Database {
 
     /// The cluster that it shares with the other tests.
     pub(crate) fn cluster(&self) -> &'static Cluster {
-        &CLUSTER
+        self.cluster
+    }
+
+    /// Its backfills.
+    pub(crate) fn backfills(&self) -> Backfills<'_> {
+        Backfills::of(self.cluster, &self.name)
+    }
+
+    /// Waits until no backfill is queued or running; one that has failed is a panic.
+    #[track_caller]
+    pub(crate) fn backfilled(&self) {
+        self.backfills().wait_done();
     }
 
     #[track_caller]
     pub(crate) fn connect(&self) -> Client {
-        CLUSTER.connect(&self.name)
+        self.cluster.connect(&self.name)
     }
 
     /// Runs statements. Several in one text are one transaction.
     #[track_caller]
     pub(crate) fn run(&self, sql: &str) {
-        CLUSTER.execute(&self.name, sql);
+        self.cluster.execute(&self.name, sql);
     }
 
     /// Runs statements as another role than the superuser.
@@ -88,7 +163,7 @@ impl Database {
     /// Runs a statement that has to fail.
     #[track_caller]
     pub(crate) fn error(&self, sql: &str) -> DbError {
-        CLUSTER.expect_error(&self.name, sql)
+        self.cluster.expect_error(&self.name, sql)
     }
 
     #[track_caller]
@@ -103,7 +178,7 @@ impl Database {
         let ears = Arc::clone(&heard);
         let mut client = Config::new()
             .host("127.0.0.1")
-            .port(CLUSTER.port())
+            .port(self.cluster.port())
             .user("postgres")
             .dbname(&self.name)
             .notice_callback(move |notice| {
@@ -122,12 +197,12 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         if thread::panicking() {
-            let log = CLUSTER.log();
+            let log = self.cluster.log();
             let lines: Vec<&str> = log.lines().collect();
             let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-            eprintln!("--- the end of the shared cluster's log:\n{end}");
+            eprintln!("--- the end of the cluster's log:\n{end}");
         }
-        if let Ok(mut client) = CLUSTER.try_connect("postgres") {
+        if let Ok(mut client) = self.cluster.try_connect("postgres") {
             let _ = client.batch_execute(&format!("drop database {} with (force)", self.name));
         }
     }

@@ -77,6 +77,7 @@ fn trigger_that_is_missing() {
         "insert into item values (1, 10, -1);
          select repl_set_expression('item', 'b', 'a * 2')",
     );
+    database.backfilled();
     assert_eq!(database.lines(STATE), ["live|t"]);
     assert_eq!(database.lines("select b from item"), ["20"]);
 }
@@ -89,7 +90,9 @@ fn renamed_trigger_that_computes() {
     database.run("select repl_set_expression('item', 'b', 'a * 2')");
     assert_eq!(database.lines(STATE), ["live|t"]);
     database.run("select repl_drop_expression('item', 'b')");
-    let left = database.lines("select tgname from pg_trigger where not tgisinternal");
+    let left = database.lines(
+        "select tgname from pg_trigger where not tgisinternal and tgname <> 'ignore_replicated'",
+    );
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -104,7 +107,9 @@ fn renamed_trigger_that_stores_the_rule_does_no_harm() {
     assert_eq!(database.lines("select b from item"), ["20"]);
     assert_mended(&database, "alter table item enable trigger all");
     database.run("alter table item drop b");
-    let left = database.lines("select tgname from pg_trigger where not tgisinternal");
+    let left = database.lines(
+        "select tgname from pg_trigger where not tgisinternal and tgname <> 'ignore_replicated'",
+    );
     assert!(left.is_empty(), "{left:?}");
 }
 

@@ -69,6 +69,7 @@ fn rules_of_one_column_set_at_the_same_time_leave_the_later() {
         "select repl_set_expression('item', 'b', 'a + 7')",
     )
     .expect("both are good");
+    database.backfilled();
     assert_eq!(database.lines(RULES), ["b|a + 7|live"]);
     assert_eq!(database.lines("select b from item"), ["17"]);
 }
@@ -167,6 +168,7 @@ fn partition_that_has_just_been_attached_gets_the_rule() {
         B_FROM_A,
     )
     .expect("a good rule");
+    database.backfilled();
     assert_eq!(database.lines("select b from item"), ["40"]);
     assert_eq!(database.lines(RULES), ["b|a * 2|live"]);
 }
@@ -244,6 +246,7 @@ fn rule_that_is_set_waits_for_writers() {
     let database = database();
     one_behind_the_other(&database, "insert into item values (1, 10)", B_FROM_A)
         .expect("a good rule");
+    database.backfilled();
     assert_eq!(
         database.lines("select b from item"),
         ["20"],
@@ -312,6 +315,7 @@ fn second_rule_takes_effect_in_a_running_session() {
     let mut running = session_that_has_computed(&database);
     database.run(C_FROM_A);
     lines(&mut running, "insert into item values (2, 20)");
+    database.backfilled();
     assert_eq!(
         database.lines("select id, b, c from item order by id"),
         ["1|20|30", "2|40|60"]
@@ -355,6 +359,7 @@ fn rolled_back_change_of_a_rule_has_no_effect() {
         database.lines("select id, b from item order by id"),
         ["1|20", "3|20", "5|20", "6|20"]
     );
+    assert!(database.backfills().all().is_empty());
 }
 
 #[test]

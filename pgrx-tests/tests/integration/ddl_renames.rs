@@ -82,6 +82,7 @@ fn renamed_target_column() {
     );
     assert_eq!(database.lines(RULES), ["item|The B|a * 2|live"]);
     database.run("select repl_set_expression('item', 'The B', 'a * 3')");
+    database.backfilled();
     assert_eq!(database.lines(RULES), ["item|The B|a * 3|live"]);
     database.run("select repl_drop_expression('item', 'The B')");
     assert!(database.lines(RULES).is_empty());

@@ -142,6 +142,7 @@ fn rule_changed_for_all_partitions() {
         "insert into item values (1, 1, 10), (2, 2, 20);
          select repl_set_expression('item', 'b', 'a * 3')",
     );
+    database.backfilled();
     assert_eq!(database.lines(ROWS), ["item_1|1|10|30", "item_2|2|20|60"]);
     database.run("update item set a = 1");
     assert_eq!(database.lines(ROWS), ["item_1|1|1|3", "item_2|2|1|3"]);
@@ -189,7 +190,7 @@ fn triggers_of_partitions_are_as_those_of_the_table() {
     );
     database.run("alter table item add c int; select repl_set_expression('item', 'c', 'a + 1')");
     assert_eq!(
-        database.lines("select count(*), tgenabled from pg_trigger where not tgisinternal group by 2 order by 2"),
+        database.lines("select count(*), tgenabled from pg_trigger where not tgisinternal and tgname <> 'ignore_replicated' group by 2 order by 2"),
         ["3|A", "6|D"]
     );
     database.run("select repl_drop_expression('item', 'b'), repl_drop_expression('item', 'c')");

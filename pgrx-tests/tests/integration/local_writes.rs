@@ -274,6 +274,7 @@ fn column_added_later_with_a_default_can_be_read() {
     );
     assert_eq!(database.lines(ITEMS), ["1|11|1011", "2|20|NULL"]);
     database.run("select repl_set_expression('item', 'b', 'a + d')");
+    database.backfilled();
     assert_eq!(database.lines(ITEMS), ["1|11|1011", "2|20|1020"]);
 }
 

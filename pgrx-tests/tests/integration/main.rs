@@ -3,6 +3,17 @@
 
 mod adopt;
 mod backfill;
+mod backfill_changes;
+mod backfill_concurrency;
+mod backfill_control;
+mod backfill_crash;
+mod backfill_dump;
+mod backfill_failures;
+mod backfill_indexes;
+mod backfill_replication;
+mod backfill_rights;
+mod backfill_standby;
+mod backfill_state;
 mod column_types;
 mod crash;
 mod database;
@@ -26,5 +37,8 @@ mod replication;
 mod replication_adopt;
 mod replication_expressions;
 mod replication_partitions;
+mod soak;
 mod sync_states;
 mod verify;
+mod worker_settings;
+mod workers;

@@ -60,6 +60,7 @@ fn unknown_relation() {
         "repl_set_expression(4000000000, 'b', 'a * 2')",
         "repl_drop_expression(4000000000, 'b')",
         "repl_adopt_generated(4000000000)",
+        "repl_backfill(4000000000)",
     ] {
         assert_refused(&database, call, "42P01", "4000000000");
     }
@@ -89,6 +90,7 @@ fn relations_that_are_no_tables() {
             format!("repl_set_expression('{relation}', 'b', 'a * 2')"),
             format!("repl_drop_expression('{relation}', 'b')"),
             format!("repl_adopt_generated('{relation}', 'b')"),
+            format!("repl_backfill('{relation}')"),
         ] {
             let error = assert_refused(&database, &call, "42809", relation);
             assert!(error.message().contains(kind), "{error:?}");
@@ -111,6 +113,9 @@ fn null_arguments() {
         ("repl_drop_expression(null, 'b')", "relation"),
         ("repl_drop_expression('item', null)", "column_name"),
         ("repl_adopt_generated(null)", "relation"),
+        ("repl_backfill(null)", "relation"),
+        ("repl_backfill('item', null)", "workers"),
+        ("repl_cancel_backfill(null)", "id"),
     ] {
         assert_refused(&database, call, "22004", &format!("\"{argument}\""));
     }
@@ -125,6 +130,7 @@ fn role_that_is_not_the_owner() {
         SET,
         "repl_drop_expression('item', 'b')",
         "repl_adopt_generated('item')",
+        "repl_backfill('item')",
     ] {
         let error = database.error(&format!("set role {STRANGER}; select {call}"));
         assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE);
@@ -148,6 +154,7 @@ fn owner_may_do_everything() {
          select repl_adopt_generated('item');
          insert into item values (2, 20, 99, 99)",
     );
+    database.backfilled();
     assert_eq!(
         database.lines("select * from item order by id"),
         ["1|10|20|11", "2|20|40|21"]
@@ -224,6 +231,7 @@ fn column_of_the_replica_identity() {
 fn column_that_the_primary_key_only_includes_is_none_of_it() {
     let database = with_table("id int, a int, b int, primary key (id) include (b)");
     database.run(&format!("select {SET}"));
+    database.backfilled();
     assert_eq!(
         database.lines("select b from item order by id"),
         ["20", "40"]
@@ -371,6 +379,7 @@ fn dropping_a_rule_that_is_not_there() {
         "\"b\"",
     );
     database.run(&format!("select {SET}"));
+    database.backfilled();
     assert_refused(
         &database,
         "repl_drop_expression('item', 'a')",
@@ -389,11 +398,8 @@ fn dropping_a_rule_that_is_not_there() {
 fn refused_change_leaves_the_rule_as_it_was() {
     let database = with_table("id int primary key, a int, b int");
     database.run(&format!("select {SET}"));
-    for (expression, code) in [
-        ("a +", "42601"),
-        ("random()", "42P17"),
-        ("100 / (a - 10)", "22012"),
-    ] {
+    database.backfilled();
+    for (expression, code) in [("a +", "42601"), ("random()", "42P17")] {
         let call = format!("repl_set_expression('item', 'b', '{expression}')");
         assert_refused(&database, &call, code, "\"b\"");
     }

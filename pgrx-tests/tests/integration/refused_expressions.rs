@@ -217,6 +217,7 @@ fn volatile_function_that_planning_inlines_as_immutable_is_accepted() {
         "create function harmless(int) returns int language sql volatile as 'select $1 + 1';
          select repl_set_expression('item', 'b', 'harmless(a)')",
     );
+    database.backfilled();
     assert_eq!(database.lines("select b from item"), ["11"]);
 }
 
@@ -282,6 +283,7 @@ fn function_that_the_tables_owner_may_not_execute() {
     database.run(&format!(
         "grant execute on function secret to {OWNER}; select {call}"
     ));
+    database.backfilled();
     assert_eq!(database.lines("select b from item"), ["20"]);
 }
 

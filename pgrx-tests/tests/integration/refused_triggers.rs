@@ -16,6 +16,7 @@ fn trigger_that_would_fire_later() {
     database.run(&format!(
         "select {SET}; select repl_drop_expression('item', 'b')"
     ));
+    database.backfilled();
     for event in ["insert", "update", "delete or update of a"] {
         database.run(&format!(
             "create trigger zzz_replwarden_late before {event} on item for each row execute function nothing()"

@@ -87,6 +87,7 @@ fn rows_are_right_again_after_the_rule_is_set_again() {
     let database = database();
     spoil(&database, "item", "update item set b = 0");
     database.run("select repl_set_expression('item', 'b', 'a * 2')");
+    database.backfilled();
     assert_eq!(database.lines(VERIFY), ["b|30|0|NULL"]);
 }
 

@@ -1,0 +1,58 @@
+//! The settings. All of them reload with SIGHUP.
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::time::Duration;
+
+static BACKFILL_BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(200);
+static BACKFILL_DELAY: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_BACKFILL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
+
+pub(crate) fn init() {
+    GucRegistry::define_int_guc(
+        c"replwarden.backfill_batch_time",
+        c"Sets how long a transaction of a backfill takes.",
+        c"Counted from the first row. Replication, when it wants to change a row that the backfill has just changed, waits no longer than that.",
+        &BACKFILL_BATCH_TIME,
+        1,
+        1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"replwarden.backfill_delay",
+        c"Sets how long a backfill worker pauses after each transaction.",
+        c"Above 0 it leaves more of the machine to others.",
+        &BACKFILL_DELAY,
+        0,
+        60_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"replwarden.max_backfill_workers",
+        c"Sets how many backfill workers may run at once in a database.",
+        c"They are taken from max_worker_processes. 0 pauses all backfills.",
+        &MAX_BACKFILL_WORKERS,
+        0,
+        64,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    crate::pg::version::reserve_setting_prefix(c"replwarden");
+}
+
+pub(crate) fn backfill_batch_time() -> Duration {
+    milliseconds(&BACKFILL_BATCH_TIME)
+}
+
+pub(crate) fn backfill_delay() -> Duration {
+    milliseconds(&BACKFILL_DELAY)
+}
+
+pub(crate) fn max_backfill_workers() -> u16 {
+    u16::try_from(MAX_BACKFILL_WORKERS.get()).unwrap_or(0)
+}
+
+fn milliseconds(setting: &GucSetting<i32>) -> Duration {
+    Duration::from_millis(u64::try_from(setting.get()).unwrap_or(0))
+}

@@ -1,0 +1,75 @@
+//! What differs between the server's major versions.
+
+use pgrx::pg_sys;
+use std::ffi::{CStr, c_int};
+
+/// `SignalHandler` of `libpq/pqsignal.h`
+pub(crate) type SignalHandler = unsafe extern "C-unwind" fn(c_int);
+
+/// Installs a signal handler of this process.
+pub(crate) fn handle_signal(signal: c_int, handler: SignalHandler) {
+    // SAFETY: the handler is a function of the server, which is written to be one.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(signal, Some(handler));
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(signal, Some(handler));
+    }
+}
+
+/// What `table_tuple_update` says of the indexes that need an entry for the new version of a row: a boolean up to 15,
+/// an enum since.
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+pub(crate) type IndexesToUpdate = bool;
+#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+pub(crate) type IndexesToUpdate = pg_sys::TU_UpdateIndexes::Type;
+
+unsafe extern "C-unwind" {
+    /// `executor/execIndexing.c`
+    fn ExecInsertIndexTuples(
+        result: *mut pg_sys::ResultRelInfo,
+        slot: *mut pg_sys::TupleTableSlot,
+        state: *mut pg_sys::EState,
+        update: bool,
+        no_duplicate_error: bool,
+        speculative_conflict: *mut bool,
+        arbiters: *mut pg_sys::List,
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))] only_summarizing: bool,
+    ) -> *mut pg_sys::List;
+}
+
+/// Makes the index entries for the new version of a row that `table_tuple_update` has written.
+///
+/// # Safety
+/// The indexes of `result` are open, and no caller up to the server's handler owns anything with a destructor.
+pub(crate) unsafe fn insert_index_entries(
+    result: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    state: *mut pg_sys::EState,
+    which: IndexesToUpdate,
+) {
+    let (none, nowhere) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: the caller's promise; without arbiters the flag of a speculative insertion is not looked at.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        if which {
+            ExecInsertIndexTuples(result, slot, state, true, false, nowhere, none);
+        }
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        if which != pg_sys::TU_UpdateIndexes::TU_None {
+            let summarizing = which == pg_sys::TU_UpdateIndexes::TU_Summarizing;
+            ExecInsertIndexTuples(result, slot, state, true, false, nowhere, none, summarizing);
+        }
+    }
+}
+
+/// Refuses settings of this prefix that do not exist; 14 cannot.
+pub(crate) fn reserve_setting_prefix(prefix: &CStr) {
+    #[cfg(feature = "pg14")]
+    let _ = prefix;
+    // SAFETY: a string constant.
+    #[cfg(not(feature = "pg14"))]
+    unsafe {
+        pg_sys::MarkGUCPrefixReserved(prefix.as_ptr());
+    }
+}

@@ -1,0 +1,122 @@
+//! The worker of one database. It exists so that backfills go on after a restart of the server, or when their own workers
+//! could not be started, without anybody asking.
+
+use super::start_backfill_workers;
+use crate::generated::backfill::{self, State};
+use crate::guc;
+use crate::pg::lock::{self, SessionLock};
+use crate::pg::shared::{self, Message};
+use crate::pg::transaction::{self, Failure};
+use crate::pg::{background, databases};
+use pgrx::PgLogLevel;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+use std::time::{Duration, Instant};
+
+/// How often it looks.
+const TICK: Duration = Duration::from_secs(1);
+/// After ticks that fail, at most.
+const LONGEST_TICK: Duration = Duration::from_secs(60);
+/// Backfill workers are given this time to show themselves before others are started.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// As a probe, only tells the launcher whether the extension is there.
+pub(super) fn run(probe: bool) {
+    let here = databases::current();
+    let state = match transaction::run(State::find) {
+        Ok(state) => state,
+        Err(failure) if failure.is_not_installed() => return shared::post(Message::Absent(here)),
+        Err(failure) => return log(&failure),
+    };
+    if probe {
+        return shared::post(Message::Present(here));
+    }
+    // One is enough: there may be another whose launcher has died.
+    let Some(_only) = SessionLock::try_acquire(state.lock_class(), 0, u16::MAX) else {
+        return;
+    };
+    let mut tick = Tick::default();
+    loop {
+        if !lock::database_is_open(here) {
+            return;
+        }
+        match transaction::run(backfill::staffing) {
+            Ok(staffing) => tick.succeeded(&staffing),
+            Err(failure) if failure.is_not_installed() => {
+                return shared::post(Message::Absent(here));
+            }
+            Err(failure) => tick.failed(&failure),
+        }
+        let next = Instant::now() + tick.pause;
+        loop {
+            let woken = background::wait(background::DATABASE_POLL);
+            if !lock::database_is_open(here) {
+                return;
+            }
+            // Whatever wakes it before its time is a reason to look; after failures it has to wait.
+            if Instant::now() >= next || (woken && tick.failures == 0) {
+                break;
+            }
+        }
+    }
+}
+
+struct Tick {
+    pause: Duration,
+    failures: u32,
+    /// When backfill workers were last started.
+    started: Option<Instant>,
+}
+
+impl Default for Tick {
+    fn default() -> Self {
+        Self {
+            pause: TICK,
+            failures: 0,
+            started: None,
+        }
+    }
+}
+
+impl Tick {
+    fn succeeded(&mut self, staffing: &backfill::Staffing) {
+        (self.pause, self.failures) = (TICK, 0);
+        let missing = staffing.missing(guc::max_backfill_workers());
+        let is_early = self.started.is_some_and(|then| then.elapsed() < PATIENCE);
+        if missing > 0 && !is_early {
+            self.started = Some(Instant::now());
+            start_backfill_workers(missing);
+        }
+        let activity = match staffing.unfinished {
+            0 => "idle: no backfill to look after".to_owned(),
+            1 => format!("looking after 1 backfill with {} workers", staffing.at_work),
+            number => format!(
+                "looking after {number} backfills with {} workers",
+                staffing.at_work
+            ),
+        };
+        background::report_activity(false, &activity);
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        self.failures += 1;
+        self.pause = (self.pause * 2).min(LONGEST_TICK);
+        log(failure);
+        background::report_activity(
+            false,
+            &format!("failed {} times: {}", self.failures, failure.message),
+        );
+    }
+}
+
+fn log(failure: &Failure) {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!(
+            "replwarden: could not look after backfills: {}: {}",
+            failure.sqlstate, failure.message
+        ),
+        "replwarden",
+    )
+    .report(PgLogLevel::WARNING);
+}
