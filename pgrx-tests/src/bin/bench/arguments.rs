@@ -1,17 +1,35 @@
 //! The command line.
 
-pub(crate) const USAGE: &str = "usage: bench [--rows N] [--rounds N]
+pub(crate) const USAGE: &str = "usage: bench [--only SECTION] [--rows N] [--rounds N] [--backfill-rows N] [--backfill-rounds N]
 
-  --rows N    rows of a measurement of apply and of the initial copy; a local INSERT takes twice as many
-              (default 500000, at least 10000)
-  --rounds N  how often everything is measured (default 3)";
+  --only SECTION       rule: what a rule costs in apply, in the initial copy and in local writes;
+                       backfill: existing rows, against UPDATE (default: both)
+  --rows N             rows of a measurement of apply and of the initial copy; a local INSERT takes twice as many
+                       (default 500000, at least 10000)
+  --rounds N           how often everything of the section rule is measured (default 3)
+  --backfill-rows N    rows of the table that is backfilled (default 5000000, at least 100000)
+  --backfill-rounds N  how often everything of the section backfill is measured (default 1: one takes minutes)";
 
 /// Below it a measurement is shorter than a few clock ticks, in which the kernel counts CPU time.
 const FEWEST_ROWS: u32 = 10_000;
 
+/// Below it a backfill is over before its transactions have been looked at a few times.
+const FEWEST_BACKFILL_ROWS: u32 = 100_000;
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    Rule,
+    Backfill,
+}
+
 pub(crate) struct Arguments {
+    /// All sections when there is none.
+    only: Option<Section>,
     pub(crate) rows: u32,
     pub(crate) rounds: u32,
+    pub(crate) backfill_rows: u32,
+    pub(crate) backfill_rounds: u32,
 }
 
 impl Arguments {
@@ -20,14 +38,23 @@ impl Arguments {
         mut arguments: impl Iterator<Item = String>,
     ) -> Result<Option<Self>, String> {
         let mut parsed = Self {
+            only: None,
             rows: 500_000,
             rounds: 3,
+            backfill_rows: 5_000_000,
+            backfill_rounds: 1,
         };
         while let Some(argument) = arguments.next() {
             let (target, least) = match argument.as_str() {
                 "--help" | "-h" => return Ok(None),
+                "--only" => {
+                    parsed.only = Some(section(arguments.next().as_deref())?);
+                    continue;
+                }
                 "--rows" => (&mut parsed.rows, FEWEST_ROWS),
                 "--rounds" => (&mut parsed.rounds, 1),
+                "--backfill-rows" => (&mut parsed.backfill_rows, FEWEST_BACKFILL_ROWS),
+                "--backfill-rounds" => (&mut parsed.backfill_rounds, 1),
                 _ => return Err(format!("unknown argument \"{argument}\"")),
             };
             *target = arguments
@@ -38,11 +65,23 @@ impl Arguments {
         }
         Ok(Some(parsed))
     }
+
+    pub(crate) fn wants(&self, section: Section) -> bool {
+        self.only.is_none_or(|only| only == section)
+    }
+}
+
+fn section(name: Option<&str>) -> Result<Section, String> {
+    match name {
+        Some("rule") => Ok(Section::Rule),
+        Some("backfill") => Ok(Section::Backfill),
+        _ => Err("--only takes a section, rule or backfill".to_owned()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Arguments;
+    use super::{Arguments, Section};
 
     fn parse(arguments: &[&str]) -> Result<Option<Arguments>, String> {
         Arguments::parse(arguments.iter().map(|&argument| argument.to_owned()))
@@ -50,10 +89,29 @@ mod tests {
 
     #[test]
     fn numbers_are_taken() {
-        let arguments = parse(&["--rounds", "1", "--rows", "20000"])
-            .unwrap()
-            .unwrap();
+        let arguments = parse(&[
+            "--rounds",
+            "1",
+            "--rows",
+            "20000",
+            "--backfill-rows",
+            "200000",
+        ])
+        .unwrap()
+        .unwrap();
         assert_eq!((arguments.rows, arguments.rounds), (20_000, 1));
+        assert_eq!(
+            (arguments.backfill_rows, arguments.backfill_rounds),
+            (200_000, 1)
+        );
+    }
+
+    #[test]
+    fn one_section_or_all() {
+        let all = parse(&[]).unwrap().unwrap();
+        assert!(all.wants(Section::Rule) && all.wants(Section::Backfill));
+        let one = parse(&["--only", "backfill"]).unwrap().unwrap();
+        assert!(!one.wants(Section::Rule) && one.wants(Section::Backfill));
     }
 
     #[test]
@@ -61,6 +119,10 @@ mod tests {
         for wrong in [
             &["--rows", "9999"][..],
             &["--rounds", "0"],
+            &["--backfill-rows", "99999"],
+            &["--backfill-rounds", "0"],
+            &["--only", "everything"],
+            &["--only"],
             &["--rows"],
             &["rows"],
         ] {

@@ -6,11 +6,10 @@ use std::thread;
 
 use replwarden_tests::Cluster;
 
-use crate::stand::Stand;
-
 /// The settings that matter for the figures, as the servers have them.
 const SETTINGS: &[&str] = &[
     "shared_buffers",
+    "wal_level",
     "fsync",
     "full_page_writes",
     "synchronous_commit",
@@ -39,15 +38,22 @@ pub(crate) fn load_average() -> Result<f64, String> {
 }
 
 impl Environment {
-    /// `load` is the load average from before the benchmark.
-    pub(crate) fn look(stand: &Stand, load: f64) -> Result<Self, String> {
-        let subscriber = stand.pair().subscriber();
-        let extension: String = subscriber.query_one_value(
-            stand.pair().database(),
-            "select extversion from pg_extension where extname = 'replwarden'",
+    /// `load` is the load average from before the benchmark, `publisher` the other server where there is one.
+    pub(crate) fn look(
+        server: &Cluster,
+        publisher: Option<&Cluster>,
+        load: f64,
+    ) -> Result<Self, String> {
+        let extension: String = server.query_one_value(
+            "postgres",
+            "select default_version from pg_available_extensions where name = 'replwarden'",
         );
-        let settings = settings_of(subscriber);
-        let differing = settings_of(stand.pair().publisher()) != settings;
+        let settings = settings_of(server);
+        let whose = match publisher.map(settings_of) {
+            None => "server",
+            Some(of_publisher) if of_publisher == settings => "servers",
+            Some(_) => "subscriber",
+        };
         let busy = if load < BUSY {
             ""
         } else {
@@ -55,20 +61,17 @@ impl Environment {
         };
         Ok(Self {
             lines: vec![
-                format!("{}, replwarden {extension}", subscriber.server().version()),
+                format!("{}, replwarden {extension}", server.server().version()),
                 format!(
                     "{}, {} CPUs, {}, Linux {}, data directories on {}",
                     cpu_model()?,
                     thread::available_parallelism().map_err(|error| error.to_string())?,
                     memory()?,
                     read("/proc/sys/kernel/osrelease")?.trim(),
-                    file_system(subscriber)?
+                    file_system(server)?
                 ),
                 format!("Load average of the minute before: {load:.2}{busy}"),
-                format!(
-                    "Settings of the {}: {settings}",
-                    if differing { "subscriber" } else { "servers" }
-                ),
+                format!("Settings of the {whose}: {settings}"),
             ],
         })
     }

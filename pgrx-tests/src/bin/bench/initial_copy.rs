@@ -3,7 +3,7 @@
 use replwarden_tests::{DEFAULT_DEADLINE, wait_until};
 
 use crate::cpu::{self, Cost};
-use crate::stand::Stand;
+use crate::stand::{Stand, reason};
 use crate::variant::Variant;
 
 /// Waits for a tablesync worker and for the end of its copy (state `f`, then `s` and `r`), and says who it was and how
@@ -42,11 +42,10 @@ pub(crate) fn measure(stand: &Stand, variant: Variant) -> Result<Cost, String> {
         .ok_or("the subscriber is down")?;
     let table = variant.table();
     let mut session = pair.subscriber().connect(pair.database());
-    let text = |error: postgres::Error| error.to_string();
-    session.batch_execute(WATCH).map_err(text)?;
+    session.batch_execute(WATCH).map_err(reason)?;
     session
         .batch_execute("set statement_timeout = '10min'")
-        .map_err(text)?;
+        .map_err(reason)?;
 
     let before = cpu::of_ended_children(postmaster)?;
     // In this state the apply worker has the table copied anew.
@@ -56,14 +55,14 @@ pub(crate) fn measure(stand: &Stand, variant: Variant) -> Result<Cost, String> {
              update pg_subscription_rel set srsubstate = 'i', srsublsn = null where srrelid = '{table}'::regclass;
              commit"
         ))
-        .map_err(text)?;
+        .map_err(reason)?;
     let (worker, wall): (i32, f64) = session
         .query_one(
             &format!("select worker, seconds from pg_temp.watch_copy('{table}')"),
             &[],
         )
         .map(|row| (row.get(0), row.get(1)))
-        .map_err(text)?;
+        .map_err(reason)?;
     wait_until("the tablesync worker has ended", DEFAULT_DEADLINE, || {
         cpu::has_ended(worker.unsigned_abs())
     });

@@ -55,17 +55,14 @@ fn ratios(arguments: &Arguments, results: &Results) -> String {
         missed += usize::from(!reached);
         table.push(row(&[
             name(quantity).to_owned(),
-            with_range(rule),
+            with_range(rule, 2),
             format!("≤ {target}"),
-            if reached { "reached" } else { "**missed**" }.to_owned(),
-            with_range(ratio(Variant::BeforeTrigger)),
-            with_range(ratio(Variant::AfterTrigger)),
+            mark(reached),
+            with_range(ratio(Variant::BeforeTrigger), 2),
+            with_range(ratio(Variant::AfterTrigger), 2),
         ]));
     }
-    let verdict = match missed {
-        0 => "All targets are reached.".to_owned(),
-        _ => format!("{missed} of {} targets are missed.", TARGETS.len()),
-    };
+    let verdict = verdict(missed, TARGETS.len());
     format!(
         "Median of {} rounds (least – greatest), each ratio within one round; {} in the first round only.\n\n\
          {}\n\n{verdict}\n",
@@ -85,7 +82,7 @@ fn figures(results: &Results) -> String {
             if (quantity, variant) == (Quantity::ApplyCpuAbovePlain, Variant::Plain) {
                 "–".to_owned()
             } else {
-                with_range(results.spread(quantity, variant))
+                with_range(results.spread(quantity, variant), 2)
             }
         }));
         table.push(row(&cells));
@@ -120,16 +117,31 @@ fn name(quantity: Quantity) -> &'static str {
     }
 }
 
-fn with_range(spread: Spread) -> String {
-    if spread.least == spread.greatest {
-        return format!("{:.2}", spread.median);
-    }
-    format!(
-        "{:.2} ({:.2} – {:.2})",
-        spread.median, spread.least, spread.greatest
-    )
+/// Whether a target is reached.
+pub(crate) fn mark(reached: bool) -> String {
+    if reached { "reached" } else { "**missed**" }.to_owned()
 }
 
-fn row(cells: &[String]) -> String {
+pub(crate) fn verdict(missed: usize, targets: usize) -> String {
+    match missed {
+        0 => "All targets are reached.".to_owned(),
+        _ => format!("{missed} of {targets} targets are missed."),
+    }
+}
+
+/// The median, and the range it comes from where there is one.
+pub(crate) fn with_range(spread: Spread, decimals: usize) -> String {
+    let Spread {
+        least,
+        median,
+        greatest,
+    } = spread;
+    if least == greatest {
+        return format!("{median:.decimals$}");
+    }
+    format!("{median:.decimals$} ({least:.decimals$} – {greatest:.decimals$})")
+}
+
+pub(crate) fn row(cells: &[String]) -> String {
     format!("| {} |", cells.join(" | "))
 }

@@ -71,7 +71,7 @@ impl Results {
 
 impl Spread {
     /// `values` is not empty.
-    fn of(values: Vec<f64>) -> Self {
+    pub(crate) fn of(values: Vec<f64>) -> Self {
         Self {
             least: values.iter().copied().fold(f64::INFINITY, f64::min),
             greatest: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),

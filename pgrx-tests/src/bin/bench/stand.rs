@@ -7,7 +7,7 @@ use crate::variant::Variant;
 /// As on a server that is there for measuring: all tables in memory, no autovacuum, checkpoint or JIT compilation in between, and WAL files
 /// that are there already rather than filled with zeros by the process that is measured. The rest are the server's own
 /// defaults and the harness's.
-const SETTINGS: &[(&str, &str)] = &[
+pub(crate) const SETTINGS: &[(&str, &str)] = &[
     ("shared_buffers", "512MB"),
     ("autovacuum", "off"),
     ("max_wal_size", "8GB"),
@@ -27,10 +27,7 @@ pub(crate) struct Stand {
 impl Stand {
     /// Starts the pair and makes all tables. Every variant has its own, and all are in one subscription.
     pub(crate) fn build(rows: u32) -> Result<Self, String> {
-        let server = Server::find()?;
-        if !server.has_library("replwarden") {
-            return Err("replwarden is not installed: make install".to_owned());
-        }
+        let server = server_with_extension()?;
         eprintln!(
             "starting a publisher and a subscriber, {}",
             server.version()
@@ -121,7 +118,7 @@ impl Stand {
             .connect(self.pair.database())
             .query_one(&variant.check_sql(), &[])
             .map(|row| (row.get(0), row.get(1)))
-            .map_err(|error| error.to_string())?;
+            .map_err(reason)?;
         if (rows, wrong) == (i64::from(expected_rows), 0) {
             Ok(())
         } else {
@@ -133,7 +130,25 @@ impl Stand {
     }
 }
 
+/// The server to measure.
+pub(crate) fn server_with_extension() -> Result<Server, String> {
+    let server = Server::find()?;
+    if server.has_library("replwarden") {
+        Ok(server)
+    } else {
+        Err("replwarden is not installed: make install".to_owned())
+    }
+}
+
+/// The server's answer rather than the client's summary of it.
+pub(crate) fn reason(error: postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(answer) => answer.to_string(),
+        None => error.to_string(),
+    }
+}
+
 /// `userid` and `amount` of a row.
-fn columns_of(id: &str) -> String {
+pub(crate) fn columns_of(id: &str) -> String {
     format!("1000 + {id} % 7919 as userid, {id} * 0.25 as amount")
 }

@@ -13,7 +13,7 @@ pub(crate) enum Variant {
 }
 
 /// Type casts and operators only, so that it means the same under the empty search_path of an apply worker.
-const EXPRESSION: &str = "userid::text || '#' || id::text";
+pub(crate) const EXPRESSION: &str = "userid::text || '#' || id::text";
 
 impl Variant {
     pub(crate) const ALL: [Self; 5] = [
