@@ -2,6 +2,7 @@
 //! throw-away clusters, checks every row, and fails when one is wrong.
 
 mod check;
+mod late;
 mod stage;
 mod story;
 mod table;
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
 fn run(keep: bool) -> Result<(), String> {
     let started = Instant::now();
     let server = Server::find()?;
+    if !server.has_library("replwarden") {
+        return Err("replwarden is not installed: make install".to_owned());
+    }
     if !server.has_library("pglogical") {
         return Err(format!(
             "pglogical is not installed (Debian: apt-get install postgresql-{}-pglogical)",
@@ -55,18 +59,19 @@ fn run(keep: bool) -> Result<(), String> {
     }
     stage::heading("Two throw-away clusters");
     say(&format!(
-        "A publisher and a subscriber, {}, each in a temporary directory.",
+        "A publisher and a subscriber, {}, each in a temporary directory. The subscriber preloads replwarden.",
         server.version()
     ));
     let native = Pair::builder(Provider::Native)
         .publisher_setting("shared_preload_libraries", "pglogical")
-        .subscriber_setting("shared_preload_libraries", "pglogical")
+        .subscriber_setting("shared_preload_libraries", "pglogical, replwarden")
         .start();
 
     let outcome = story::tell(&native)
         .and_then(|mut results| {
             let pglogical = native.beside(Provider::Pglogical, PGLOGICAL_DATABASE);
             results.extend(story::tell_again(&pglogical)?);
+            late::tell(&native)?;
             Ok(results)
         })
         .and_then(|results| judge(&results));

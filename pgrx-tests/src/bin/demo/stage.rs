@@ -46,13 +46,10 @@ impl Node {
     /// Shows a statement, runs it, shows its rows.
     pub(crate) fn run(&mut self, sql: &str) -> Result<(), String> {
         self.print(sql);
-        let answer = self.session.simple_query(sql).map_err(|error| {
-            let reason = match error.as_db_error() {
-                Some(answer) => answer.to_string(),
-                None => error.to_string(),
-            };
-            format!("the {} answers: {reason}", self.name)
-        })?;
+        let answer = self
+            .session
+            .simple_query(sql)
+            .map_err(|error| format!("the {} answers: {}", self.name, reason(&error)))?;
         let mut table = None;
         for message in &answer {
             match message {
@@ -102,6 +99,14 @@ impl Node {
                 style("1", &format!("{line}{end}"))
             );
         }
+    }
+}
+
+/// The server's answer rather than the client's summary of it.
+pub(crate) fn reason(error: &postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(answer) => answer.to_string(),
+        None => error.to_string(),
     }
 }
 
