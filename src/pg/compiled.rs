@@ -17,6 +17,7 @@ pub(crate) struct CompiledTable {
     columns: Vec<CompiledColumn>,
     usable: Cell<bool>,
     traits: Traits,
+    counts_failures: bool,
     /// How many attributes of a row have to be taken apart to compare the derived columns.
     attributes: c_int,
     /// Nesting level of the transaction in which an evaluation is under way; 0: none is.
@@ -59,6 +60,7 @@ impl CompiledTable {
             columns: Vec::with_capacity(plans.len()),
             usable: Cell::new(true),
             traits,
+            counts_failures: plans.iter().any(|plan| plan.null_on_error.is_some()),
             attributes: attributes.unwrap_or(0),
             evaluating_at: Cell::new(0),
         };
@@ -167,8 +169,21 @@ impl CompiledTable {
         wrong.map(|column| column.index as i16 + 1).collect()
     }
 
+    /// Some column becomes NULL where its expression fails.
+    #[inline]
+    pub(super) fn counts_failures(&self) -> bool {
+        self.counts_failures
+    }
+
     /// After an evaluation for `Purpose::Backfill`: reports the errors survived, or forgets them.
+    #[inline]
     pub(super) fn settle(&self, report: bool) {
+        if self.counts_failures {
+            self.settle_survived(report);
+        }
+    }
+
+    fn settle_survived(&self, report: bool) {
         for column in self
             .columns
             .iter()
@@ -186,6 +201,7 @@ impl CompiledTable {
     ///
     /// # Safety
     /// As for `compute`, for the row in `slot`.
+    #[inline]
     pub(super) unsafe fn is_wrong(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
         // SAFETY: the caller's promise.
         unsafe {
@@ -219,6 +235,7 @@ impl CompiledTable {
 
     /// # Safety
     /// As for `compute`.
+    #[inline]
     unsafe fn evaluate(&self, slot: *mut pg_sys::TupleTableSlot, purpose: Purpose) {
         // SAFETY: `current` and `callback` live until the callback is taken off again, or, after an error,
         // until the server's handler has done so. Memory context and slot are those of the caller.
@@ -285,6 +302,7 @@ impl CompiledTable {
 
     /// # Safety
     /// No result of an expression is in use any more.
+    #[inline]
     pub(super) unsafe fn reset(&self) {
         // SAFETY: as ResetExprContext, and ReScanExprContext where a function asked to be told.
         unsafe {

@@ -172,7 +172,7 @@ impl<'a> RowPass<'a> {
                     // Whoever wrote a younger version has counted it; an UPDATE has the row trigger count.
                     rules.settle(match result {
                         RowResult::Changed => true,
-                        RowResult::Right => self.is_old(),
+                        RowResult::Right => rules.counts_failures() && self.is_old(),
                         RowResult::Wrong | RowResult::Locked | RowResult::Gone => false,
                     });
                     match result {

@@ -3,8 +3,10 @@
 use super::session;
 use crate::error::Error;
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::{SpiHeapTupleData, SpiResult};
-use pgrx::{Spi, pg_sys};
+use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult};
+use pgrx::{PgOid, Spi, pg_sys};
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// Reads rows under the snapshot of the running query, without taking a transaction id.
 pub(crate) fn read<T>(
@@ -30,6 +32,37 @@ pub(crate) fn query<T>(
     Ok(Spi::connect_mut(|client| {
         client
             .update(sql, None, arguments)?
+            .map(|found| row(&found))
+            .collect::<SpiResult<_>>()
+    })?)
+}
+
+thread_local! {
+    /// Never freed: there are as many as there are statements in the code.
+    static KEPT: RefCell<HashMap<String, &'static OwnedPreparedStatement>> = RefCell::new(HashMap::new());
+}
+
+/// As `query`, for a statement of ours that is run again and again: its plan is kept as long as the session, which saves
+/// most of its time. The server makes it anew when something that it depends on has changed.
+pub(crate) fn query_kept<T>(
+    sql: &str,
+    arguments: &[DatumWithOid],
+    row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+) -> Result<Vec<T>, Error> {
+    Ok(Spi::connect_mut(|client| {
+        let kept = KEPT.with_borrow(|kept| kept.get(sql).copied());
+        let plan = match kept {
+            Some(plan) => plan,
+            None => {
+                let types: Vec<PgOid> =
+                    arguments.iter().map(|one| PgOid::from(one.oid())).collect();
+                let plan: &'static _ = Box::leak(Box::new(client.prepare_mut(sql, &types)?.keep()));
+                KEPT.with_borrow_mut(|kept| kept.insert(sql.to_owned(), plan));
+                plan
+            }
+        };
+        client
+            .update(plan, None, arguments)?
             .map(|found| row(&found))
             .collect::<SpiResult<_>>()
     })?)

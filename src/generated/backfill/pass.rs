@@ -51,7 +51,7 @@ select c.relowner, c.relfilenode, c.oid::regclass::text, t.tgfoid, a.attname::te
 impl Leaf {
     /// `None` where there is nothing to do: it is gone, or has no rule any more.
     pub(super) fn find(oid: pg_sys::Oid) -> Result<Option<Self>, Error> {
-        let found = spi::query(LEAF, &[oid.into(), RULE_FUNCTION.into()], |row| {
+        let found = spi::query_kept(LEAF, &[oid.into(), RULE_FUNCTION.into()], |row| {
             Ok(Self {
                 owner: spi::required(row, 1)?,
                 filenode: spi::required(row, 2)?,

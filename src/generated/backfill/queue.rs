@@ -6,14 +6,23 @@ use crate::generated::RULE_FUNCTION;
 use crate::generated::table::OwnedTable;
 use crate::pg::{session, spi};
 
-const INSERT: &str = "
-insert into {schema}._repl_backfills (relation, columns, workers, origin)
-select $1::regclass, array_agg(a.attname order by a.attnum), $2, $4
+/// The names of the table's derived columns.
+const COLUMNS: &str = "
+select array_agg(a.attname::text order by a.attnum)
   from pg_trigger t
   join pg_proc p on p.oid = t.tgfoid
   join pg_attribute a on a.attrelid = t.tgrelid and a.attnum = t.tgattr[0]
- where t.tgrelid = $1 and p.proname = $3
-having count(*) > 0
+ where t.tgrelid = $1 and p.proname = $2
+having count(*) > 0";
+
+const IS_EMPTY: &str = "
+select not exists (
+    select from (select relid::oid as oid from pg_partition_tree($1) union select $1) tree
+     where pg_relation_size(tree.oid) > 0)";
+
+const INSERT: &str = "
+insert into {schema}._repl_backfills (relation, columns, workers, origin)
+values ($1::regclass, $2::name[], $3, $4)
 returning id";
 
 /// What the ranges of ended backfills counted becomes part of their row; the last ten of a table are remembered.
@@ -42,30 +51,18 @@ pub(super) fn enqueue(table: &OwnedTable, workers: i32) -> Result<Option<i64>, E
     let state = State::find()?;
     // Two who ask for the same table at once: the later one replaces the earlier.
     state.lock_planning(table.oid.to_u32());
-    let arguments = [
-        table.oid.into(),
-        workers.into(),
-        RULE_FUNCTION.into(),
-        state.origin.as_str().into(),
-    ];
-    let id = state
-        .query(INSERT, &arguments, |row| spi::required::<i64>(row, 1))?
+    let columns = state
+        .query(COLUMNS, &[table.oid.into(), RULE_FUNCTION.into()], |row| {
+            spi::required::<Vec<String>>(row, 1)
+        })?
         .pop()
         .ok_or_else(|| Error::NoRules {
             table: table.name.clone(),
         })?;
-    let blocks = state.plan(id, table.oid, workers)?;
-    state.run(
-        "update {schema}._repl_backfills
-            set state = 'cancelled', finished_at = clock_timestamp(), error = format('replaced by backfill %s', $2)
-          where relation = $1::regclass and id <> $2 and state in ('queued', 'running')",
-        &[table.oid.into(), id.into()],
-    )?;
-    if blocks == 0 {
-        state.run(
-            "delete from {schema}._repl_backfills where id = $1",
-            &[id.into()],
-        )?;
+    let is_empty = state.query(IS_EMPTY, &[table.oid.into()], |row| {
+        spi::required::<bool>(row, 1)
+    })?;
+    if is_empty == [true] {
         return Ok(None);
     }
     if table.is_temporary {
@@ -73,6 +70,23 @@ pub(super) fn enqueue(table: &OwnedTable, workers: i32) -> Result<Option<i64>, E
             table: table.name.clone(),
         });
     }
+    let arguments = [
+        table.oid.into(),
+        columns.into(),
+        workers.into(),
+        state.origin.as_str().into(),
+    ];
+    let id = state
+        .query(INSERT, &arguments, |row| spi::required::<i64>(row, 1))?
+        .pop()
+        .ok_or(Error::NotInstalled)?;
+    state.plan(id, table.oid, workers)?;
+    state.run(
+        "update {schema}._repl_backfills
+            set state = 'cancelled', finished_at = clock_timestamp(), error = format('replaced by backfill %s', $2)
+          where relation = $1::regclass and id <> $2 and state in ('queued', 'running')",
+        &[table.oid.into(), id.into()],
+    )?;
     // Failing rows are counted anew: the backfill meets them all.
     state.run(
         "delete from {schema}._repl_failures f using pg_trigger t

@@ -62,7 +62,7 @@ returning blocks_total";
 impl State {
     /// Error `NotInstalled` where the extension is not there (any more).
     pub(crate) fn find() -> Result<Self, Error> {
-        spi::query(STATE, &[], |row| {
+        spi::query_kept(STATE, &[], |row| {
             Ok(Self {
                 schema: spi::required(row, 1)?,
                 owner: spi::required(row, 2)?,
@@ -85,7 +85,7 @@ impl State {
     ) -> Result<Vec<T>, Error> {
         let sql = sql.replace("{schema}", &self.schema);
         session::with_settings(&[ORDINARY_TRIGGERS], || {
-            session::as_role(self.owner, || spi::query(&sql, arguments, row))
+            session::as_role(self.owner, || spi::query_kept(&sql, arguments, row))
         })
     }
 
