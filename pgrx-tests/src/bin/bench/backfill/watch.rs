@@ -14,14 +14,18 @@ pub(super) const INTERVAL: Duration = Duration::from_millis(10);
 
 const DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-/// The backfill, and the transactions that its workers are in. `xact_start` is NULL between two of them.
-const LOOK: &str = "
-select backfill.state::text, backfill.error::text, backfill.rows_changed::bigint,
-       extract(epoch from backfill.finished_at - backfill.started_at)::float8, worker.longest
-  from repl_backfills backfill,
-       (select extract(epoch from max(clock_timestamp() - xact_start))::float8 as longest
-          from pg_stat_activity where backend_type = 'replwarden backfill') worker
- where backfill.id = $1";
+/// How many workers there are, and how long the oldest of their transactions is; `xact_start` is NULL between two.
+const LOOK_AT_WORKERS: &str = "
+select count(*), extract(epoch from max(clock_timestamp() - xact_start))::float8
+  from pg_stat_activity where backend_type = 'replwarden backfill'";
+
+const LOOK_AT_BACKFILL: &str = "
+select state::text, error::text, rows_changed::bigint,
+       extract(epoch from finished_at - started_at)::float8
+  from repl_backfills where id = $1";
+
+/// While there are workers, the backfill is looked at more seldom than they are: that costs more.
+const LOOKS_AT_WORKERS: u32 = 50;
 
 pub(super) struct Watched {
     /// Until the client saw the end of it.
@@ -43,7 +47,8 @@ impl Watched {
 
 /// Has the table backfilled, and returns when that is done.
 pub(super) fn backfill(session: &mut Client, workers: u32) -> Result<Watched, String> {
-    let look = session.prepare(LOOK).map_err(reason)?;
+    let look_at_workers = session.prepare(LOOK_AT_WORKERS).map_err(reason)?;
+    let look_at_backfill = session.prepare(LOOK_AT_BACKFILL).map_err(reason)?;
     let started = Instant::now();
     let id: Option<i64> = session
         .query_one(&format!("select repl_backfill('{TABLE}', {workers})"), &[])
@@ -51,12 +56,22 @@ pub(super) fn backfill(session: &mut Client, workers: u32) -> Result<Watched, St
         .map_err(reason)?;
     let id = id.ok_or("repl_backfill() found the table empty")?;
     let mut longest_transaction: Option<f64> = None;
+    let mut looks = 0;
     loop {
-        let row = session.query_one(&look, &[&id]).map_err(reason)?;
-        let seconds = started.elapsed();
-        if let Some(age) = row.get::<_, Option<f64>>(4) {
+        let row = session.query_one(&look_at_workers, &[]).map_err(reason)?;
+        let at_work: i64 = row.get(0);
+        if let Some(age) = row.get::<_, Option<f64>>(1) {
             longest_transaction = Some(longest_transaction.map_or(age, |longest| longest.max(age)));
         }
+        looks += 1;
+        if at_work > 0 && looks % LOOKS_AT_WORKERS != 0 {
+            thread::sleep(INTERVAL);
+            continue;
+        }
+        let row = session
+            .query_one(&look_at_backfill, &[&id])
+            .map_err(reason)?;
+        let seconds = started.elapsed();
         let state: String = row.get(0);
         let error = || row.get::<_, Option<String>>(1).unwrap_or_default();
         match state.as_str() {
