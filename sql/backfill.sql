@@ -94,6 +94,8 @@ create function _repl_backfill_problem(backfill bigint)
     language sql stable
 begin atomic
     select case
+        -- The primary's workers are not seen from here.
+        when pg_catalog.pg_is_in_recovery() then null
         when pg_catalog.current_setting('replwarden.max_backfill_workers', true) = '0' then
             'paused: replwarden.max_backfill_workers is 0'
         when exists (select from pg_catalog.pg_locks l
