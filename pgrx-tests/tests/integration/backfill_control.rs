@@ -451,3 +451,27 @@ fn table_and_column_that_are_renamed_meanwhile() {
         ["shop.thing"]
     );
 }
+
+#[test]
+fn rows_of_a_temporary_table_are_refused() {
+    let database = Database::new();
+    let table = "create temp table item (id int primary key, a int, b int); insert into item values (1, 10);";
+    let error = database.error(&format!(
+        "{table} select repl_set_expression('item', 'b', 'a * 2')"
+    ));
+    assert_eq!(error.code(), &SqlState::FEATURE_NOT_SUPPORTED, "{error:?}");
+    assert!(error.message().contains("temporary"), "{error:?}");
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("backfill => false")),
+        "{error:?}"
+    );
+    assert_eq!(
+        database.lines(&format!(
+            "{table} select repl_set_expression('item', 'b', 'a * 2', backfill => false);
+             update item set a = a; select b from item"
+        )),
+        ["NULL", "20"]
+    );
+}
