@@ -141,7 +141,8 @@ impl<'a> RowPass<'a> {
         most: u32,
         tally: &mut Tally,
     ) -> StretchEnd {
-        // SAFETY: nothing inside has a destructor; the per-tuple memory holds nothing of an earlier row.
+        // SAFETY: nothing that has a destructor is alive where the server may raise: settle, which has some inside, calls
+        // nothing that raises. The per-tuple memory holds nothing of an earlier row.
         unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 let memory = (*(*self.state).es_per_tuple_exprcontext).ecxt_per_tuple_memory;
