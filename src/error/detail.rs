@@ -1,0 +1,265 @@
+//! What each error means, and what to do about it.
+
+use super::Error;
+
+impl Error {
+    /// What the matter is, and what to do about it.
+    pub(crate) fn detail_and_hint(&self) -> (String, String) {
+        let (detail, hint): (&str, &str) = match self {
+            Self::NullArgument(_) => (
+                "Only arguments that have a default can be left out.",
+                "Give it a value.",
+            ),
+            Self::UnknownTable { .. } => (
+                "The table may have been dropped since its OID was taken.",
+                "Name the table: 'schema.table'::regclass.",
+            ),
+            Self::NotATable { .. } => (
+                "Only tables and partitioned tables can have derived columns.",
+                "Name the table that replication writes to.",
+            ),
+            Self::NotTableOwner { .. } => (
+                "Derived columns are part of a table's definition, as triggers are.",
+                "Ask the owner of the table, or SET ROLE to it.",
+            ),
+            Self::UnknownColumn { table, .. } => {
+                return (
+                    "A rule needs a plain column to write to.".to_owned(),
+                    format!("ALTER TABLE {table} ADD COLUMN …, or look at \\d {table}."),
+                );
+            }
+            Self::SystemColumn { .. } => (
+                "System columns are written by the server alone.",
+                "Name a column of the table's own.",
+            ),
+            Self::AlreadyGenerated { table, .. } => {
+                return (
+                    "The server computes it already, and allows no trigger to.".to_owned(),
+                    format!(
+                        "SELECT repl_adopt_generated('{table}') makes it a plain column with a rule."
+                    ),
+                );
+            }
+            Self::NotGenerated { table, column } => {
+                return (
+                    "Only a GENERATED ALWAYS AS (…) STORED column can be adopted.".to_owned(),
+                    format!(
+                        "SELECT repl_set_expression('{table}', '{column}', …) derives a plain column."
+                    ),
+                );
+            }
+            Self::VirtualColumn { .. } => (
+                "It has no values that could be kept; it is computed when it is read.",
+                "Leave it as it is, or drop it, add a plain column and use repl_set_expression().",
+            ),
+            Self::PartitionColumns { parent, .. } => {
+                return (
+                    "PostgreSQL lets a generated column of a partition change only together with its parent's."
+                        .to_owned(),
+                    format!("SELECT repl_adopt_generated('{parent}') adopts it in all partitions."),
+                );
+            }
+            Self::InheritedColumns { child, parent } => {
+                return (
+                    "PostgreSQL lets an inherited generated column change only together with its parent's, and a \
+                     rule holds for one table."
+                        .to_owned(),
+                    format!("ALTER TABLE {child} NO INHERIT {parent}, and adopt each by itself."),
+                );
+            }
+            Self::PartitionExpressionDiffers { .. } => (
+                "One rule for all partitions would change values.",
+                "Give the partition the same expression, or detach it first.",
+            ),
+            Self::IdentityColumn { .. } => (
+                "Its values come from a sequence.",
+                "ALTER TABLE … ALTER COLUMN … DROP IDENTITY, or derive another column.",
+            ),
+            Self::PartOfReplicaIdentity { .. } => (
+                "Replication finds rows by the values that the publisher sends for this column.",
+                "Derive another column, or choose a replica identity without this one.",
+            ),
+            Self::PartOfPartitionKey { .. } => (
+                "The partition of a row is chosen before the column is computed.",
+                "Derive another column.",
+            ),
+            Self::NoIdentityIndex { table } => {
+                return (
+                    "Where the publisher sends whole rows (REPLICA IDENTITY FULL), replication would look for \
+                     rows in which the derived column is NULL, find none, and skip every UPDATE and DELETE \
+                     without a word."
+                        .to_owned(),
+                    format!(
+                        "ALTER TABLE {table} ADD PRIMARY KEY (…), or CREATE UNIQUE INDEX on NOT NULL columns and \
+                         ALTER TABLE {table} REPLICA IDENTITY USING INDEX …. Otherwise leave the column GENERATED."
+                    ),
+                );
+            }
+            Self::RuleOfAncestor { ancestor, .. } => {
+                return (
+                    "Rules of a partitioned table hold for all of its partitions.".to_owned(),
+                    format!("Set or drop the rule of {ancestor}, or detach the partition first."),
+                );
+            }
+            Self::RuleOfPartition { partition, .. } => {
+                return (
+                    "Rules of a partitioned table hold for all of its partitions.".to_owned(),
+                    format!(
+                        "First drop the rules of the partition: SELECT repl_drop_expression('{partition}', …)."
+                    ),
+                );
+            }
+            Self::TriggerNameTaken { table } => {
+                return (
+                    "replwarden computes derived columns in a trigger of this name.".to_owned(),
+                    format!("ALTER TRIGGER zzz_replwarden ON {table} RENAME TO …"),
+                );
+            }
+            Self::LaterTrigger { trigger } => {
+                return (
+                    "Triggers fire in the order of their names; this one could still change what the derived \
+                     columns were computed from."
+                        .to_owned(),
+                    format!("ALTER TRIGGER {trigger} RENAME TO a name that sorts before \"zzz_replwarden\"."),
+                );
+            }
+            Self::NoRule { .. } => (
+                "There is nothing to drop.",
+                "SELECT * FROM repl_generated_columns shows the rules there are.",
+            ),
+            Self::NoRules { .. } => (
+                "No rule has been set for it.",
+                "SELECT * FROM repl_generated_columns shows the rules there are.",
+            ),
+            Self::InvalidSample { .. } => (
+                "It is the number of keys of wrong rows to show.",
+                "Use 0 or more.",
+            ),
+            Self::InvalidWorkers { .. } => (
+                "It is the number of workers that may share the work.",
+                "Use 1 or more; replwarden.max_backfill_workers limits them, too.",
+            ),
+            Self::TemporaryTable { table } => {
+                return (
+                    "Its rows are in the memory of this session.".to_owned(),
+                    format!(
+                        "Use backfill => false, and UPDATE {table} yourself: the rule computes each row."
+                    ),
+                );
+            }
+            Self::OtherAccessMethod { table, .. } => {
+                return (
+                    "A backfill reads and writes tables of the access method heap.".to_owned(),
+                    format!("UPDATE {table} yourself: the rule computes each row."),
+                );
+            }
+            Self::UnknownBackfill { .. } => (
+                "Each table's last ten backfills are remembered.",
+                "SELECT * FROM repl_backfills;",
+            ),
+            Self::InvalidFailureAction { .. } => (
+                "A failed expression either fails the statement or makes the column NULL.",
+                "Use 'fail' or 'null'.",
+            ),
+            Self::NotNullColumn { table, column } => {
+                return (
+                    "The row would fail on the constraint instead of on the expression.".to_owned(),
+                    format!(
+                        "Use on_error => 'fail', or ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL."
+                    ),
+                );
+            }
+            Self::NotOneExpression { text, .. } => {
+                return (
+                    format!("The text is: {text}"),
+                    "Give a single expression, without SELECT, FROM, an alias, * or a semicolon."
+                        .to_owned(),
+                );
+            }
+            Self::ExpressionRefused { text, refusal, .. } => {
+                let text = format!("The expression is: {text}");
+                return (
+                    refusal.detail.as_ref().map_or(text.clone(), |detail| format!("{detail} {text}")),
+                    refusal.hint.clone().unwrap_or_else(|| {
+                        "Use columns of this table, constants and functions; qualify a function's name with \
+                         its schema where the search_path does not find it."
+                            .to_owned()
+                    }),
+                );
+            }
+            Self::NotPrepared { refusal, .. } => {
+                return (
+                    refusal
+                        .detail
+                        .clone()
+                        .unwrap_or_else(|| "Its expression could not be prepared.".to_owned()),
+                    refusal.hint.clone().unwrap_or_else(|| {
+                        "The role that writes to the table, which for replication may be its owner, needs EXECUTE on \
+                         the functions of the expression; repl_generated_columns shows what else is broken."
+                            .to_owned()
+                    }),
+                );
+            }
+            Self::UnusableReference { reason, .. } => {
+                return (
+                    reason.clone(),
+                    "Write the expression in terms of the table's plain columns.".to_owned(),
+                );
+            }
+            Self::SourceOfRule { .. } => (
+                "All rules of a table are computed from the same row, in no order.",
+                "Write the expression out in the other rule, or drop that rule first.",
+            ),
+            Self::VolatileExpression { .. } => (
+                "It gives another value at each call, so that no value could be checked or computed again.",
+                "Use functions that are IMMUTABLE, or STABLE where the result is the same in every session.",
+            ),
+            Self::MutableExpression { .. } => (
+                "Replication and sessions may differ in TimeZone, DateStyle and other settings.",
+                "Make it immutable, for example with AT TIME ZONE or to_char().",
+            ),
+            Self::MeaningChanges { .. } => (
+                "It uses an operator outside pg_catalog where SQL cannot name one (NULLIF, IS DISTINCT FROM, CASE x \
+                 WHEN, or rows compared); read back from text, it would use another and give other values.",
+                "Write it with the operator itself: CASE WHEN x OPERATOR(schema.=) y THEN ….",
+            ),
+            Self::TypeMismatch { .. } => (
+                "The value is assigned to the column as in an INSERT.",
+                "Cast the expression to the column's type.",
+            ),
+            Self::FunctionNotExecutable { function, .. } => {
+                return (
+                    "Replication writes to the table with the rights of its owner.".to_owned(),
+                    format!("GRANT EXECUTE ON FUNCTION {function} TO the owner of the table."),
+                );
+            }
+            Self::FunctionNeedsSearchPath { function, .. }
+            | Self::FunctionWithoutSearchPath { function } => {
+                return (
+                    "Replication runs with an empty search_path: names in the function's body that have no \
+                     schema are not found there, though they are in your session."
+                        .to_owned(),
+                    format!("ALTER FUNCTION {function} SET search_path = pg_catalog, …, pg_temp;"),
+                );
+            }
+            Self::NotFiredAsRowTrigger => (
+                "It computes the new row of an INSERT or UPDATE.",
+                "Use repl_set_expression(), which creates the trigger.",
+            ),
+            Self::NotARowOfATable => (
+                "Only rows of tables have rules.",
+                "Pass a whole row, as in t.*.",
+            ),
+            Self::DamagedRule => (
+                "A trigger that stores a rule does not hold what repl_set_expression() put there.",
+                "Drop the trigger whose name starts with \"replwarden_\" and set the rule again.",
+            ),
+            Self::NotInstalled => ("Its catalog is not there.", "CREATE EXTENSION replwarden;"),
+            Self::Query(_) => (
+                "This is a defect of replwarden.",
+                "Please report it with the server's log of this moment.",
+            ),
+        };
+        (detail.to_owned(), hint.to_owned())
+    }
+}
