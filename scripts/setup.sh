@@ -70,6 +70,9 @@ look() {
     [[ -e $include/postgres.h ]] ||
         need_in_server "postgresql-server-dev-$pg" "the server headers of PostgreSQL $pg"
     has_libclang || need libclang-dev "libclang, by which pgrx reads the server headers"
+    command -v pkg-config >/dev/null || need pkg-config "by which libpq is found"
+    pkg-config --exists libpq 2>/dev/null ||
+        need libpq-dev "libpq, by which the extension asks publishers"
 
     if [[ $purpose == lint ]]; then
         command -v shellcheck >/dev/null || need shellcheck "the check of the shell scripts"
@@ -81,7 +84,6 @@ look() {
     fi
     if [[ $(installed_cargo_pgrx) != "$pgrx" ]]; then
         want_cargo_pgrx=yes
-        command -v pkg-config >/dev/null || need pkg-config "the build of cargo-pgrx"
         [[ -e /usr/include/openssl/ssl.h ]] || need libssl-dev "the build of cargo-pgrx"
     fi
 }

@@ -1,6 +1,6 @@
 create function _repl_sync_states()
     returns table (provider text, code text, state text, description text, resumable boolean)
-    language c immutable parallel safe
+    language c immutable parallel safe rows 16
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'repl_sync_states_wrapper';
 comment on function _repl_sync_states() is

@@ -139,6 +139,10 @@ pub(crate) enum Error {
     NotARowOfATable,
     #[error("a rule of this table cannot be read")]
     DamagedRule,
+    #[error("subscription \"{name}\" does not exist")]
+    UnknownSubscription { name: String, known: Vec<String> },
+    #[error("what the server says of replication cannot be read: {0}")]
+    UnreadableDocument(String),
     #[error("extension replwarden is not installed in this database")]
     NotInstalled,
     #[error("a query of replwarden failed: {0}")]
@@ -179,9 +183,10 @@ impl Error {
             | Self::LaterTrigger { .. }
             | Self::FunctionNeedsSearchPath { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::TriggerNameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
-            Self::NoRule { .. } | Self::NoRules { .. } | Self::UnknownBackfill { .. } => {
-                ERRCODE_UNDEFINED_OBJECT
-            }
+            Self::NoRule { .. }
+            | Self::NoRules { .. }
+            | Self::UnknownBackfill { .. }
+            | Self::UnknownSubscription { .. } => ERRCODE_UNDEFINED_OBJECT,
             Self::InvalidFailureAction { .. }
             | Self::InvalidSample { .. }
             | Self::InvalidWorkers { .. }
@@ -197,7 +202,9 @@ impl Error {
             Self::NotFiredAsRowTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::NotARowOfATable => ERRCODE_DATATYPE_MISMATCH,
             Self::NotInstalled => ERRCODE_UNDEFINED_OBJECT,
-            Self::DamagedRule | Self::Query(_) => ERRCODE_INTERNAL_ERROR,
+            Self::DamagedRule | Self::UnreadableDocument(_) | Self::Query(_) => {
+                ERRCODE_INTERNAL_ERROR
+            }
         }
     }
 

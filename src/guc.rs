@@ -7,6 +7,11 @@ static BACKFILL_BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(200);
 static BACKFILL_DELAY: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_BACKFILL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 
+static WATCH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+static STALL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
+static PROBE_PUBLISHER: GucSetting<bool> = GucSetting::<bool>::new(true);
+static PROBE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+
 pub(crate) fn init() {
     GucRegistry::define_int_guc(
         c"replwarden.backfill_batch_time",
@@ -38,6 +43,44 @@ pub(crate) fn init() {
         GucContext::Sighup,
         GucFlags::empty(),
     );
+    GucRegistry::define_int_guc(
+        c"replwarden.watch_interval",
+        c"Sets how often the worker of a database looks at its subscriptions.",
+        c"It also asks their publishers then.",
+        &WATCH_INTERVAL,
+        100,
+        3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"replwarden.stall_timeout",
+        c"Sets how long a subscription may make no progress before it counts as stalled.",
+        c"A worker that waits for a lock so long is stalled.",
+        &STALL_TIMEOUT,
+        100,
+        86_400_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_bool_guc(
+        c"replwarden.probe_publisher",
+        c"Asks publishers for their position, slots and tables.",
+        c"With the connection string of the subscription. Without it, lag and what the publisher retains are unknown.",
+        &PROBE_PUBLISHER,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"replwarden.probe_timeout",
+        c"Sets how long a publisher may take to accept a connection, and to answer.",
+        c"One that takes longer is asked again later.",
+        &PROBE_TIMEOUT,
+        100,
+        600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
     crate::pg::version::reserve_setting_prefix(c"replwarden");
 }
 
@@ -51,6 +94,22 @@ pub(crate) fn backfill_delay() -> Duration {
 
 pub(crate) fn max_backfill_workers() -> u16 {
     u16::try_from(MAX_BACKFILL_WORKERS.get()).unwrap_or(0)
+}
+
+pub(crate) fn watch_interval() -> Duration {
+    milliseconds(&WATCH_INTERVAL)
+}
+
+pub(crate) fn stall_timeout() -> Duration {
+    milliseconds(&STALL_TIMEOUT)
+}
+
+pub(crate) fn probe_publisher() -> bool {
+    PROBE_PUBLISHER.get()
+}
+
+pub(crate) fn probe_timeout() -> Duration {
+    milliseconds(&PROBE_TIMEOUT)
 }
 
 fn milliseconds(setting: &GucSetting<i32>) -> Duration {

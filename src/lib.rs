@@ -10,7 +10,9 @@ mod error;
 mod generated;
 mod guc;
 mod pg;
+mod report;
 mod subscription;
+mod watch;
 mod worker;
 
 pgrx::pg_module_magic!(name, version);
@@ -29,4 +31,14 @@ extension_sql_file!(
     "../sql/generated_columns_view.sql",
     name = "generated_columns_view",
     requires = ["generated", "backfill"]
+);
+extension_sql_file!(
+    "../sql/tables.sql",
+    name = "tables",
+    requires = ["subscription"]
+);
+extension_sql_file!(
+    "../sql/status.sql",
+    name = "status",
+    requires = ["generated_columns_view", "tables"]
 );

@@ -254,8 +254,18 @@ impl Error {
                 "A trigger that stores a rule does not hold what repl_set_expression() put there.",
                 "Drop the trigger whose name starts with \"replwarden_\" and set the rule again.",
             ),
+            Self::UnknownSubscription { known, .. } => {
+                return (
+                    match known.as_slice() {
+                        [] => "This database has no subscription, native or of pglogical.".to_owned(),
+                        known => format!("The subscriptions of this database: {}.", known.join(", ")),
+                    },
+                    "Leave the name out to see all of them; subscriptions of another database are seen from there."
+                        .to_owned(),
+                );
+            }
             Self::NotInstalled => ("Its catalog is not there.", "CREATE EXTENSION replwarden;"),
-            Self::Query(_) => (
+            Self::Query(_) | Self::UnreadableDocument(_) => (
                 "This is a defect of replwarden.",
                 "Please report it with the server's log of this moment.",
             ),

@@ -181,19 +181,7 @@ unsafe extern "C-unwind" fn protocol_violated() -> pg_sys::Datum {
     Error::NotFiredAsRowTrigger.raise()
 }
 
-/// What PostgreSQL looks for beside a function written in C: that it follows the version-1 call convention.
-macro_rules! version_1 {
-    ($($name:ident),*) => {$(
-        #[unsafe(no_mangle)]
-        #[doc(hidden)]
-        extern "C" fn $name() -> &'static pg_sys::Pg_finfo_record {
-            const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-            &V1
-        }
-    )*};
-}
-
-version_1!(
+crate::pg::version_1!(
     pg_finfo_repl_generate,
     pg_finfo_repl_rule,
     pg_finfo_repl_ignore_replicated,

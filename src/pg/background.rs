@@ -1,8 +1,9 @@
 //! Background workers: starting them, and living as one.
 
+use super::libpq::Interest;
 use super::{databases, lock, raw, version};
 use pgrx::pg_sys;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_long};
 use std::time::{Duration, Instant};
 
 /// What a worker is and how the postmaster starts it.
@@ -194,6 +195,75 @@ pub(crate) fn wait(time: Duration) -> bool {
         pg_sys::ResetLatch(pg_sys::MyLatch);
         woken_by & pg_sys::WL_LATCH_SET as c_int != 0
     };
+    heed_signals();
+    woken
+}
+
+/// What ended a wait for sockets.
+pub(crate) struct Woken {
+    /// This process's latch was set.
+    pub(crate) by_latch: bool,
+    /// The sockets that are ready, by their places.
+    pub(crate) sockets: Vec<usize>,
+}
+
+/// As `wait`, and for sockets of libpq, too.
+pub(crate) fn wait_for_sockets(time: Duration, sockets: &[(i32, Interest)]) -> Woken {
+    if sockets.is_empty() {
+        let by_latch = wait(time);
+        return Woken {
+            by_latch,
+            sockets: Vec::new(),
+        };
+    }
+    let milliseconds = time.as_millis().try_into().unwrap_or(c_long::MAX);
+    let mut woken = Woken {
+        by_latch: false,
+        sockets: Vec::new(),
+    };
+    // SAFETY: a set with room for the latch, the postmaster's death and each socket, all of which are open; freed before
+    // anything can raise. The event's user data is the socket's place, counted from 1.
+    unsafe {
+        let room = sockets.len() + 2;
+        let set = version::create_wait_event_set(c_int::try_from(room).unwrap_or(c_int::MAX));
+        let (no_latch, nothing) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let (latch, no_socket) = (pg_sys::MyLatch, pg_sys::PGINVALID_SOCKET);
+        pg_sys::AddWaitEventToSet(set, pg_sys::WL_LATCH_SET, no_socket, latch, nothing);
+        pg_sys::AddWaitEventToSet(
+            set,
+            pg_sys::WL_EXIT_ON_PM_DEATH,
+            no_socket,
+            no_latch,
+            nothing,
+        );
+        for (place, (socket, interest)) in sockets.iter().enumerate() {
+            let event = match interest {
+                Interest::Readable => pg_sys::WL_SOCKET_READABLE,
+                Interest::Writable => pg_sys::WL_SOCKET_WRITEABLE,
+            };
+            let place = std::ptr::without_provenance_mut(place + 1);
+            pg_sys::AddWaitEventToSet(set, event, *socket, no_latch, place);
+        }
+        let mut events = vec![pg_sys::WaitEvent::default(); room];
+        let number = pg_sys::WaitEventSetWait(
+            set,
+            milliseconds,
+            events.as_mut_ptr(),
+            c_int::try_from(room).unwrap_or(c_int::MAX),
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::FreeWaitEventSet(set);
+        for event in events.iter().take(usize::try_from(number).unwrap_or(0)) {
+            if event.events & pg_sys::WL_LATCH_SET != 0 {
+                woken.by_latch = true;
+            } else if let Some(place) = event.user_data.addr().checked_sub(1) {
+                woken.sockets.push(place);
+            }
+        }
+        if woken.by_latch {
+            pg_sys::ResetLatch(pg_sys::MyLatch);
+        }
+    }
     heed_signals();
     woken
 }

@@ -52,3 +52,15 @@ pub(crate) fn current() -> pg_sys::Oid {
     // SAFETY: reads a variable of this process.
     unsafe { pg_sys::MyDatabaseId }
 }
+
+/// Its name. Inside a transaction.
+pub(crate) fn current_name() -> String {
+    // SAFETY: a palloc'ed string, or NULL if the database has just been dropped.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() {
+            return String::new();
+        }
+        CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}

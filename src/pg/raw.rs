@@ -54,6 +54,19 @@ unsafe extern "C-unwind" {
     /// `postmaster/interrupt.c`; the handler of SIGHUP.
     pub(crate) fn SignalHandlerForConfigReload(signal: c_int);
 
+    /// `executor/tstoreReceiver.c`
+    pub(crate) fn CreateTuplestoreDestReceiver() -> *mut pg_sys::DestReceiver;
+
+    /// `executor/tstoreReceiver.c`
+    pub(crate) fn SetTuplestoreDestReceiverParams(
+        receiver: *mut pg_sys::DestReceiver,
+        store: *mut pg_sys::Tuplestorestate,
+        context: pg_sys::MemoryContext,
+        detoast: bool,
+        target: pg_sys::TupleDesc,
+        map_failure_message: *const c_char,
+    );
+
     /// `utils/init/miscinit.c`
     pub(crate) fn GetUserId() -> pg_sys::Oid;
 

@@ -1,5 +1,6 @@
 //! Shared memory: what sessions and workers tell the launcher. There is none unless the library is preloaded.
 
+use super::{applied, board};
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_shmem_init, pg_sys};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -48,6 +49,8 @@ static PRELOADED: AtomicBool = AtomicBool::new(false);
 /// Asks for shared memory; only while the library is being preloaded.
 pub(crate) fn init() {
     pg_shmem_init!(MAILBOX);
+    board::init();
+    applied::init();
     PRELOADED.store(true, Ordering::Relaxed);
 }
 

@@ -50,22 +50,30 @@ pub(crate) fn query_kept<T>(
     row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>, Error> {
     Ok(Spi::connect_mut(|client| {
-        let kept = KEPT.with_borrow(|kept| kept.get(sql).copied());
-        let plan = match kept {
-            Some(plan) => plan,
-            None => {
-                let types: Vec<PgOid> =
-                    arguments.iter().map(|one| PgOid::from(one.oid())).collect();
-                let plan: &'static _ = Box::leak(Box::new(client.prepare_mut(sql, &types)?.keep()));
-                KEPT.with_borrow_mut(|kept| kept.insert(sql.to_owned(), plan));
-                plan
-            }
-        };
+        let plan = kept(sql, || {
+            Ok(client.prepare_mut(sql, &types(arguments))?.keep())
+        })?;
         client
             .update(plan, None, arguments)?
             .map(|found| row(&found))
             .collect::<SpiResult<_>>()
     })?)
+}
+
+fn types(arguments: &[DatumWithOid]) -> Vec<PgOid> {
+    arguments.iter().map(|one| PgOid::from(one.oid())).collect()
+}
+
+fn kept(
+    sql: &str,
+    prepare: impl FnOnce() -> SpiResult<OwnedPreparedStatement>,
+) -> SpiResult<&'static OwnedPreparedStatement> {
+    if let Some(plan) = KEPT.with_borrow(|kept| kept.get(sql).copied()) {
+        return Ok(plan);
+    }
+    let plan: &'static _ = Box::leak(Box::new(prepare()?));
+    KEPT.with_borrow_mut(|kept| kept.insert(sql.to_owned(), plan));
+    Ok(plan)
 }
 
 /// Runs statements that return nothing.
@@ -108,6 +116,23 @@ pub(crate) fn read_as<T>(
                 .collect::<SpiResult<_>>()
         })
     })?)
+}
+
+/// The one JSON document, as text, that a query of ours gives, which writes nothing. Its plan is kept as that of
+/// `query_kept` is: such queries are long, and planning them takes most of their time.
+pub(crate) fn document<T: serde::de::DeserializeOwned>(
+    sql: &str,
+    arguments: &[DatumWithOid],
+) -> Result<T, Error> {
+    let text: Option<String> = Spi::connect(|client| {
+        let plan = kept(sql, || Ok(client.prepare(sql, &types(arguments))?.keep()))?;
+        client
+            .select(plan, None, arguments)?
+            .first()
+            .get::<String>(1)
+    })?;
+    let text = text.unwrap_or_else(|| "null".to_owned());
+    serde_json::from_str(&text).map_err(|error| Error::UnreadableDocument(error.to_string()))
 }
 
 /// A column of a row that the query never leaves NULL.

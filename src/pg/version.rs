@@ -63,6 +63,25 @@ pub(crate) unsafe fn insert_index_entries(
     }
 }
 
+/// An expression over `s`, a row of pg_subscription: the errors that were counted, as JSON. 14 counts none.
+#[cfg(feature = "pg14")]
+pub(crate) const SUBSCRIPTION_ERRORS: &str = "null::jsonb";
+#[cfg(not(feature = "pg14"))]
+pub(crate) const SUBSCRIPTION_ERRORS: &str =
+    "pg_catalog.to_jsonb(pg_catalog.pg_stat_get_subscription_stats(s.oid))";
+
+/// Makes a set of things to wait for, which belongs to nobody but the caller: in a memory context up to 16, with a
+/// resource owner since.
+pub(crate) fn create_wait_event_set(room: c_int) -> *mut pg_sys::WaitEventSet {
+    // SAFETY: the caller frees it.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+        return pg_sys::CreateWaitEventSet(pg_sys::CurrentMemoryContext, room);
+        #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
+        pg_sys::CreateWaitEventSet(std::ptr::null_mut(), room)
+    }
+}
+
 /// Refuses settings of this prefix that do not exist; 14 cannot.
 pub(crate) fn reserve_setting_prefix(prefix: &CStr) {
     #[cfg(feature = "pg14")]
@@ -71,5 +90,18 @@ pub(crate) fn reserve_setting_prefix(prefix: &CStr) {
     #[cfg(not(feature = "pg14"))]
     unsafe {
         pg_sys::MarkGUCPrefixReserved(prefix.as_ptr());
+    }
+}
+
+/// Of the server that this was built for and that runs, as it says it itself: "15.20".
+pub(crate) fn server_version() -> String {
+    // SAFETY: a setting that every server has; the text is copied.
+    unsafe {
+        let text = pg_sys::GetConfigOption(c"server_version".as_ptr(), false, false);
+        let text = CStr::from_ptr(text).to_string_lossy();
+        text.split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
     }
 }

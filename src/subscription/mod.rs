@@ -1,3 +1,14 @@
-//! Subscriptions, native and of pglogical.
+//! Subscriptions, native and of pglogical: what they are, and how they are doing.
 
+mod condition;
+mod conninfo;
+pub(crate) mod known;
+mod native;
+mod pglogical;
+pub(crate) mod provider;
+pub(crate) mod publisher;
+mod quote;
 mod state;
+pub(crate) mod status;
+pub(crate) mod tables;
+mod view;

@@ -1,5 +1,6 @@
 //! The worker of one database. It exists so that backfills go on after a restart of the server, or when their own workers
-//! could not be started, without anybody asking.
+//! could not be started, without anybody asking; and so that somebody watches the subscriptions, and asks their publishers,
+//! when nobody looks.
 
 use super::start_backfill_workers;
 use crate::generated::backfill::{self, State};
@@ -8,6 +9,7 @@ use crate::pg::lock::{self, SessionLock};
 use crate::pg::shared::{self, Message};
 use crate::pg::transaction::{self, Failure};
 use crate::pg::{background, databases};
+use crate::watch::Watcher;
 use pgrx::PgLogLevel;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -26,7 +28,7 @@ pub(super) fn run(probe: bool) {
     let state = match transaction::run(State::find) {
         Ok(state) => state,
         Err(failure) if failure.is_not_installed() => return shared::post(Message::Absent(here)),
-        Err(failure) => return log(&failure),
+        Err(failure) => return log("look after backfills", &failure),
     };
     if probe {
         return shared::post(Message::Present(here));
@@ -36,6 +38,7 @@ pub(super) fn run(probe: bool) {
         return;
     };
     let mut tick = Tick::default();
+    let mut watch = Watch::default();
     loop {
         if !lock::database_is_open(here) {
             return;
@@ -49,7 +52,7 @@ pub(super) fn run(probe: bool) {
         }
         let next = Instant::now() + tick.pause;
         loop {
-            let woken = background::wait(background::DATABASE_POLL);
+            let woken = watch.go_on(next);
             if !lock::database_is_open(here) {
                 return;
             }
@@ -58,6 +61,43 @@ pub(super) fn run(probe: bool) {
                 break;
             }
         }
+    }
+}
+
+/// The watch over subscriptions, and what it failed with last.
+#[derive(Default)]
+struct Watch {
+    watcher: Watcher,
+    failure: Option<String>,
+}
+
+impl Watch {
+    /// Does what there is to do and waits, not beyond `end` nor for longer than the database may be wanted by somebody else.
+    /// True if this process's latch was set.
+    fn go_on(&mut self, end: Instant) -> bool {
+        if self.watcher.is_due(Instant::now()) {
+            match transaction::run(|| self.watcher.look()) {
+                Ok(()) => self.failure = None,
+                // Each only once, however often it comes.
+                Err(failure) if self.failure.as_ref() == Some(&failure.message) => {}
+                Err(failure) => {
+                    log("look at the subscriptions", &failure);
+                    self.failure = Some(failure.message);
+                }
+            }
+        }
+        self.watcher.advance(&[]);
+        self.watcher.publish();
+        let now = Instant::now();
+        let until = end.min(self.watcher.next_time(now));
+        let pause = until.saturating_duration_since(now);
+        let woken = background::wait_for_sockets(
+            pause.min(background::DATABASE_POLL),
+            &self.watcher.sockets(),
+        );
+        self.watcher.advance(&woken.sockets);
+        self.watcher.publish();
+        woken.by_latch
     }
 }
 
@@ -101,7 +141,7 @@ impl Tick {
     fn failed(&mut self, failure: &Failure) {
         self.failures += 1;
         self.pause = (self.pause * 2).min(LONGEST_TICK);
-        log(failure);
+        log("look after backfills", failure);
         background::report_activity(
             false,
             &format!("failed {} times: {}", self.failures, failure.message),
@@ -109,11 +149,11 @@ impl Tick {
     }
 }
 
-fn log(failure: &Failure) {
+fn log(doing: &str, failure: &Failure) {
     ErrorReport::new(
         PgSqlErrorCode::ERRCODE_WARNING,
         format!(
-            "replwarden: could not look after backfills: {}: {}",
+            "replwarden: could not {doing}: {}: {}",
             failure.sqlstate, failure.message
         ),
         "replwarden",

@@ -1,0 +1,447 @@
+//! In which state a subscription is, and why, as far as the facts at hand say it: a pure decision.
+
+use super::known::{KnownPublisher, KnownSubscription};
+use super::provider::{Provider, Subscription, Worker};
+use super::quote::literal;
+
+/// Behind by so much, a subscription is catching up.
+const BEHIND_SECONDS: f64 = 10.0;
+/// Likewise where only the distance is known: a segment of WAL.
+const BEHIND_BYTES: i64 = 16 << 20;
+
+/// The words of `repl_subscriptions.state`; what they mean is said there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Streaming,
+    CatchingUp,
+    Copying,
+    Stalled,
+    Retrying,
+    Down,
+    Disabled,
+}
+
+impl State {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Streaming => "streaming",
+            Self::CatchingUp => "catching_up",
+            Self::Copying => "copying",
+            Self::Stalled => "stalled",
+            Self::Retrying => "retrying",
+            Self::Down => "down",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// The words of `repl_subscriptions.cause`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Disabled,
+    DisabledOnError,
+    PublisherUnreachable,
+    SlotMissing,
+    SlotInvalidated,
+    SlotInUse,
+    WorkerPoolExhausted,
+    LauncherMissing,
+    InitializationFailed,
+    LockWait,
+    SyncQueued,
+    Unknown,
+}
+
+impl Cause {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::DisabledOnError => "disabled_on_error",
+            Self::PublisherUnreachable => "publisher_unreachable",
+            Self::SlotMissing => "slot_missing",
+            Self::SlotInvalidated => "slot_invalidated",
+            Self::SlotInUse => "slot_in_use",
+            Self::WorkerPoolExhausted => "worker_pool_exhausted",
+            Self::LauncherMissing => "launcher_missing",
+            Self::InitializationFailed => "initialization_failed",
+            Self::LockWait => "lock_wait",
+            Self::SyncQueued => "sync_queued",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How far a subscription is behind its publisher.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Lag {
+    pub(crate) bytes: Option<i64>,
+    pub(crate) seconds: Option<f64>,
+}
+
+/// What is decided from, besides the subscription itself. Times are seconds since 1970.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) known: Option<&'a KnownSubscription>,
+    pub(crate) lag: Lag,
+    pub(crate) now: f64,
+    /// `replwarden.stall_timeout` in seconds.
+    pub(crate) stall_timeout: f64,
+}
+
+/// State and cause.
+pub(crate) fn condition(
+    subscription: &Subscription,
+    around: &Surroundings,
+) -> (State, Option<Cause>) {
+    if !subscription.enabled {
+        let errors = subscription.apply_errors.unwrap_or(0) + subscription.sync_errors.unwrap_or(0);
+        let cause = if subscription.disable_on_error && errors > 0 {
+            Cause::DisabledOnError
+        } else {
+            Cause::Disabled
+        };
+        return (State::Disabled, Some(cause));
+    }
+    let Some(worker) = &subscription.worker else {
+        return match subscription.hindrance.as_deref() {
+            None => (State::Retrying, Some(why_apart(around))),
+            Some(word) => (State::Down, Some(hindrance(word))),
+        };
+    };
+    if subscription.has_heard == Some(false) {
+        return (State::Retrying, Some(why_apart(around)));
+    }
+    if subscription.is_copying() {
+        return copying(subscription, worker, around);
+    }
+    if has_waited(worker, around) {
+        return (State::Stalled, Some(Cause::LockWait));
+    }
+    let is_behind = match (around.lag.seconds, around.lag.bytes) {
+        (Some(seconds), _) => seconds >= BEHIND_SECONDS,
+        (None, Some(bytes)) => bytes >= BEHIND_BYTES,
+        (None, None) => false,
+    };
+    if worker.blocked_by.is_some() {
+        (State::CatchingUp, Some(Cause::LockWait))
+    } else if is_behind {
+        (State::CatchingUp, None)
+    } else {
+        (State::Streaming, None)
+    }
+}
+
+fn copying(
+    subscription: &Subscription,
+    worker: &Worker,
+    around: &Surroundings,
+) -> (State, Option<Cause>) {
+    let copiers = &subscription.sync_workers;
+    let all_wait = !copiers.is_empty() && copiers.iter().all(|one| has_waited(one, around));
+    if all_wait || has_waited(worker, around) {
+        return (State::Stalled, Some(Cause::LockWait));
+    }
+    let some_waits = copiers.iter().any(|one| one.blocked_by.is_some());
+    let running = i32::try_from(copiers.len()).unwrap_or(i32::MAX);
+    let is_full = subscription
+        .sync_workers_limit
+        .is_some_and(|limit| running >= limit);
+    let cause = if some_waits || worker.blocked_by.is_some() {
+        Some(Cause::LockWait)
+    } else if subscription.tables_interrupted > 0 {
+        Some(Cause::Unknown)
+    } else if is_full && subscription.tables_waiting > 0 {
+        Some(Cause::SyncQueued)
+    } else {
+        None
+    };
+    (State::Copying, cause)
+}
+
+/// It has waited for a lock for too long.
+fn has_waited(worker: &Worker, around: &Surroundings) -> bool {
+    worker
+        .blocked_since
+        .is_some_and(|since| around.now - since >= around.stall_timeout)
+}
+
+/// Why there is no worker that hears from the publisher.
+fn why_apart(around: &Surroundings) -> Cause {
+    let Some(known) = around.known else {
+        return Cause::Unknown;
+    };
+    match &known.publisher {
+        None if known.is_unreachable => Cause::PublisherUnreachable,
+        None => Cause::Unknown,
+        Some(KnownPublisher { slot: None, .. }) => Cause::SlotMissing,
+        Some(KnownPublisher {
+            slot: Some(slot), ..
+        }) => {
+            if slot.row.is_invalidated() {
+                Cause::SlotInvalidated
+            } else if slot.row.active {
+                Cause::SlotInUse
+            } else {
+                Cause::Unknown
+            }
+        }
+    }
+}
+
+fn hindrance(word: &str) -> Cause {
+    match word {
+        "worker_pool_exhausted" => Cause::WorkerPoolExhausted,
+        "launcher_missing" => Cause::LauncherMissing,
+        "initialization_failed" => Cause::InitializationFailed,
+        _ => Cause::Unknown,
+    }
+}
+
+/// What to do about it: SQL that can be pasted, with a comment where it is for the publisher. `None`: nothing has to be
+/// done.
+pub(crate) fn remedy(
+    provider: &dyn Provider,
+    subscription: &Subscription,
+    cause: Option<Cause>,
+) -> Option<String> {
+    let name = &subscription.subscription;
+    let slot = subscription.slot_name.as_deref().unwrap_or_default();
+    Some(match cause? {
+        Cause::Disabled => provider.enable(name),
+        Cause::DisabledOnError => format!(
+            "{} -- after mending what the server log names",
+            provider.enable(name)
+        ),
+        Cause::PublisherUnreachable => format!(
+            "{} -- or let this server in: address, port, pg_hba.conf, password",
+            provider.change_connection(name)
+        ),
+        Cause::SlotMissing | Cause::SlotInvalidated => provider.start_over(name),
+        Cause::SlotInUse => format!(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = {}; \
+             -- on the publisher, unless another subscriber is meant to use the slot",
+            literal(slot)
+        ),
+        Cause::WorkerPoolExhausted => "ALTER SYSTEM SET max_logical_replication_workers = 16; \
+             ALTER SYSTEM SET max_worker_processes = 32; -- and restart the server"
+            .to_owned(),
+        Cause::LauncherMissing => {
+            "-- restart the server; its log says why the launcher of replication does not run".to_owned()
+        }
+        Cause::InitializationFailed => provider.start_over(name),
+        Cause::LockWait => {
+            let blockers = blockers(subscription);
+            if blockers.is_empty() {
+                return None;
+            }
+            format!(
+                "SELECT pg_terminate_backend(pid) FROM unnest('{{{}}}'::int[]) AS pid; -- ends those who hold the lock",
+                blockers.join(",")
+            )
+        }
+        Cause::SyncQueued => return None,
+        Cause::Unknown if subscription.tables_interrupted > 0 => {
+            "-- the server log says why the copy fails; the tables: SELECT * FROM repl_tables WHERE state = 'copy interrupted';"
+                .to_owned()
+        }
+        Cause::Unknown => "-- the server log says why the apply worker ends".to_owned(),
+    })
+}
+
+fn blockers(subscription: &Subscription) -> Vec<String> {
+    let workers = subscription.worker.iter().chain(&subscription.sync_workers);
+    let mut pids: Vec<i32> = workers
+        .filter_map(|one| one.blocked_by.as_ref())
+        .flatten()
+        .copied()
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids.iter().map(i32::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subscription::provider;
+    use crate::subscription::publisher::{Slot, SlotRow};
+
+    const NOW: f64 = 1000.0;
+
+    fn running() -> Subscription {
+        Subscription {
+            subscription: "sub".to_owned(),
+            enabled: true,
+            worker: Some(Worker::default()),
+            has_heard: Some(true),
+            tables_total: 2,
+            tables_ready: 2,
+            ..Subscription::default()
+        }
+    }
+
+    fn decide(
+        subscription: &Subscription,
+        known: Option<&KnownSubscription>,
+        lag: Lag,
+    ) -> (State, Option<Cause>) {
+        let around = Surroundings {
+            known,
+            lag,
+            now: NOW,
+            stall_timeout: 60.0,
+        };
+        condition(subscription, &around)
+    }
+
+    fn blocked(seconds: f64) -> Worker {
+        Worker {
+            pid: 1,
+            blocked_by: Some(vec![7, 5, 7]),
+            blocked_since: Some(NOW - seconds),
+        }
+    }
+
+    fn lag(seconds: Option<f64>, bytes: Option<i64>) -> Lag {
+        Lag { bytes, seconds }
+    }
+
+    #[test]
+    fn running_subscription_streams_unless_it_is_behind() {
+        let streaming = (State::Streaming, None);
+        assert_eq!(decide(&running(), None, Lag::default()), streaming);
+        assert_eq!(
+            decide(&running(), None, lag(Some(9.0), Some(1 << 40))),
+            streaming
+        );
+        let behind = (State::CatchingUp, None);
+        assert_eq!(decide(&running(), None, lag(Some(10.0), Some(1))), behind);
+        assert_eq!(decide(&running(), None, lag(None, Some(1 << 30))), behind);
+    }
+
+    #[test]
+    fn disabled_by_an_error_is_told_from_disabled_by_somebody() {
+        let mut subscription = running();
+        subscription.enabled = false;
+        let by_hand = (State::Disabled, Some(Cause::Disabled));
+        assert_eq!(decide(&subscription, None, Lag::default()), by_hand);
+        subscription.disable_on_error = true;
+        assert_eq!(decide(&subscription, None, Lag::default()), by_hand);
+        subscription.apply_errors = Some(1);
+        assert_eq!(
+            decide(&subscription, None, Lag::default()),
+            (State::Disabled, Some(Cause::DisabledOnError))
+        );
+    }
+
+    #[test]
+    fn without_worker_it_retries_unless_nothing_starts_one() {
+        let mut subscription = running();
+        subscription.worker = None;
+        assert_eq!(
+            decide(&subscription, None, Lag::default()),
+            (State::Retrying, Some(Cause::Unknown))
+        );
+        subscription.hindrance = Some("worker_pool_exhausted".to_owned());
+        assert_eq!(
+            decide(&subscription, None, Lag::default()),
+            (State::Down, Some(Cause::WorkerPoolExhausted))
+        );
+    }
+
+    #[test]
+    fn publisher_knows_why_there_is_no_worker() {
+        let mut subscription = running();
+        subscription.has_heard = Some(false);
+        let cause =
+            |known: &KnownSubscription| decide(&subscription, Some(known), Lag::default()).1;
+        let mut known = KnownSubscription {
+            is_unreachable: true,
+            ..KnownSubscription::default()
+        };
+        assert_eq!(cause(&known), Some(Cause::PublisherUnreachable));
+        known.is_unreachable = false;
+        known.publisher = Some(KnownPublisher::default());
+        assert_eq!(cause(&known), Some(Cause::SlotMissing));
+        let mut with_slot = |row: SlotRow| {
+            known.publisher = Some(KnownPublisher {
+                slot: Some(Slot {
+                    row,
+                    ..Slot::default()
+                }),
+                ..KnownPublisher::default()
+            });
+            cause(&known)
+        };
+        assert_eq!(with_slot(SlotRow::default()), Some(Cause::Unknown));
+        let active = SlotRow {
+            active: true,
+            ..SlotRow::default()
+        };
+        assert_eq!(with_slot(active), Some(Cause::SlotInUse));
+        let lost = SlotRow {
+            wal_status: Some("lost".to_owned()),
+            ..SlotRow::default()
+        };
+        assert_eq!(with_slot(lost), Some(Cause::SlotInvalidated));
+    }
+
+    #[test]
+    fn lock_wait_is_a_stall_after_a_while_only() {
+        let mut subscription = running();
+        subscription.worker = Some(blocked(59.0));
+        let behind = lag(Some(59.0), Some(1));
+        let waiting = (State::CatchingUp, Some(Cause::LockWait));
+        assert_eq!(decide(&subscription, None, behind), waiting);
+        assert_eq!(decide(&subscription, None, Lag::default()), waiting);
+        subscription.worker = Some(blocked(60.0));
+        assert_eq!(
+            decide(&subscription, None, behind),
+            (State::Stalled, Some(Cause::LockWait))
+        );
+    }
+
+    #[test]
+    fn copy_waits_in_a_queue_or_for_a_lock_or_not_at_all() {
+        let mut subscription = running();
+        subscription.tables_ready = 1;
+        let copying = |cause| (State::Copying, cause);
+        assert_eq!(decide(&subscription, None, Lag::default()), copying(None));
+        subscription.sync_workers = vec![Worker::default()];
+        subscription.sync_workers_limit = Some(1);
+        subscription.tables_waiting = 1;
+        assert_eq!(
+            decide(&subscription, None, Lag::default()),
+            copying(Some(Cause::SyncQueued))
+        );
+        subscription.tables_interrupted = 1;
+        assert_eq!(
+            decide(&subscription, None, Lag::default()),
+            copying(Some(Cause::Unknown))
+        );
+        subscription.sync_workers = vec![blocked(100.0), Worker::default()];
+        assert_eq!(
+            decide(&subscription, None, Lag::default()),
+            copying(Some(Cause::LockWait))
+        );
+        subscription.sync_workers = vec![blocked(100.0)];
+        assert_eq!(
+            decide(&subscription, None, Lag::default()),
+            (State::Stalled, Some(Cause::LockWait))
+        );
+    }
+
+    #[test]
+    fn remedies_name_things_as_sql_has_to() {
+        let native = provider::named("native");
+        let mut subscription = running();
+        subscription.subscription = "odd \"sub\"".to_owned();
+        assert_eq!(
+            remedy(native, &subscription, Some(Cause::Disabled)).as_deref(),
+            Some("ALTER SUBSCRIPTION \"odd \"\"sub\"\"\" ENABLE;")
+        );
+        subscription.worker = Some(blocked(100.0));
+        let text = remedy(native, &subscription, Some(Cause::LockWait));
+        assert!(text.is_some_and(|text| text.contains("'{5,7}'")));
+        assert_eq!(remedy(native, &subscription, None), None);
+    }
+}

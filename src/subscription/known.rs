@@ -1,0 +1,92 @@
+//! What the worker of the database has found out and lays out for sessions: what no catalog of the subscriber says. Times
+//! are seconds since 1970, LSNs bytes since 0/0.
+
+use super::publisher::Slot;
+use super::quote::identifier;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Known {
+    /// When the worker last looked.
+    pub(crate) sampled_at: f64,
+    pub(crate) subscriptions: Vec<KnownSubscription>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct KnownSubscription {
+    pub(crate) provider: String,
+    pub(crate) id: u32,
+    /// In which state it was, and since when, where the worker saw it begin.
+    pub(crate) state: String,
+    pub(crate) since: Option<f64>,
+    /// While the publisher answers.
+    pub(crate) publisher: Option<KnownPublisher>,
+    /// The publisher does not answer.
+    pub(crate) is_unreachable: bool,
+    /// What last went wrong in asking it.
+    pub(crate) error: Option<String>,
+    pub(crate) error_at: Option<f64>,
+    /// Tables that the publisher publishes.
+    pub(crate) tables_published: Option<i32>,
+    /// Of these, those that the subscription does not know.
+    pub(crate) tables_absent: i32,
+    /// Publications or replication sets that the publisher does not have.
+    pub(crate) publications_missing: Vec<String>,
+    pub(crate) copy: Option<KnownCopy>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct KnownPublisher {
+    pub(crate) asked_at: f64,
+    /// How far its clock is ahead of this server's, in seconds.
+    pub(crate) clock_ahead: f64,
+    pub(crate) lsn: i64,
+    pub(crate) max_wal_size: Option<i64>,
+    pub(crate) max_slot_wal_keep_size: Option<i64>,
+    /// `None`: it has no slot of that name.
+    pub(crate) slot: Option<Slot>,
+    /// The last time at which everything that the publisher had was applied by now.
+    pub(crate) level_at: Option<f64>,
+}
+
+/// How far the copy of all tables of a subscription is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct KnownCopy {
+    pub(crate) percent: f64,
+    pub(crate) bytes_per_second: Option<f64>,
+    pub(crate) seconds_left: Option<f64>,
+}
+
+impl Known {
+    pub(crate) fn subscription(&self, provider: &str, id: u32) -> Option<&KnownSubscription> {
+        let mut subscriptions = self.subscriptions.iter();
+        subscriptions.find(|one| one.id == id && one.provider == provider)
+    }
+}
+
+/// What is known of tables, for `repl_tables` (`sql/tables.sql`).
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct KnownTables {
+    /// Bytes and rows of tables that are not ready, by [`size_key`].
+    pub(crate) sizes: HashMap<String, (Option<i64>, Option<f64>)>,
+    /// Published, and unknown to the subscription.
+    pub(crate) absent: Vec<AbsentTable>,
+    /// Bytes a second that a process receives, by its id.
+    pub(crate) rates: HashMap<i32, f64>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct AbsentTable {
+    pub(crate) provider: String,
+    pub(crate) id: u32,
+    pub(crate) schema_name: String,
+    pub(crate) table_name: String,
+}
+
+/// As `repl_tables` makes it.
+pub(crate) fn size_key(provider: &str, id: u32, schema_name: &str, table_name: &str) -> String {
+    let (schema, table) = (identifier(schema_name), identifier(table_name));
+    format!("{provider} {id} {schema}.{table}")
+}

@@ -1,0 +1,369 @@
+//! A connection to one publisher, and what was last heard through it. Nothing in here waits: whoever drives it waits for
+//! its socket, and it gives up by itself when its time is over.
+
+use super::history::History;
+use super::{Catalog, FACTS_QUESTION, Facts, PREPARATION};
+use crate::guc;
+use crate::pg::libpq::{Connection, Interest};
+use crate::subscription::conninfo::Conninfo;
+use serde::de::DeserializeOwned;
+use std::ffi::{CStr, CString};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What is published and how large it is changes seldom: it is asked for each so many rounds, but at least each minute.
+const CATALOG_ROUNDS: u32 = 12;
+const CATALOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Between attempts that fail.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What there is to ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Interests {
+    pub(crate) slots: Vec<String>,
+    /// Or replication sets.
+    pub(crate) publications: Vec<String>,
+    /// Tables are being copied.
+    pub(crate) sizes: bool,
+}
+
+enum Phase {
+    Apart,
+    Connecting(Connection, Interest),
+    Asking(Connection, Interest, Question),
+    Idle(Connection),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Preparation,
+    Facts,
+    Catalog,
+}
+
+/// What was answered, and when.
+pub(crate) struct Heard<T> {
+    /// When the question was sent, in seconds since 1970.
+    pub(crate) asked_at: f64,
+    /// How far the publisher's clock is ahead of this server's, in seconds.
+    pub(crate) clock_ahead: f64,
+    pub(crate) answer: T,
+}
+
+pub(crate) struct Conversation {
+    text: CString,
+    conninfo: Conninfo,
+    must_use_password: bool,
+    catalog_question: &'static CStr,
+    interests: Interests,
+    phase: Phase,
+    /// This connection has given an answer.
+    is_proven: bool,
+    asked_at: f64,
+    deadline: Instant,
+    next_round: Instant,
+    next_catalog: Instant,
+    failures: u32,
+    history: History,
+    facts: Option<Heard<Facts>>,
+    catalog: Option<Catalog>,
+    /// The last that went wrong, and when, in seconds since 1970.
+    error: Option<(String, f64)>,
+    news: News,
+}
+
+/// What is new since it was asked last.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct News {
+    /// Something was heard, or went wrong.
+    pub(crate) any: bool,
+    /// What the publisher publishes.
+    pub(crate) catalog: bool,
+}
+
+impl Conversation {
+    pub(crate) fn new(
+        conninfo: &str,
+        must_use_password: bool,
+        catalog_question: &'static CStr,
+        now: Instant,
+    ) -> Self {
+        Self {
+            text: CString::new(conninfo).unwrap_or_default(),
+            conninfo: Conninfo::parse(conninfo),
+            must_use_password,
+            catalog_question,
+            interests: Interests::default(),
+            phase: Phase::Apart,
+            is_proven: false,
+            asked_at: 0.0,
+            deadline: now,
+            next_round: now,
+            next_catalog: now,
+            failures: 0,
+            history: History::default(),
+            facts: None,
+            catalog: None,
+            error: None,
+            news: News::default(),
+        }
+    }
+
+    pub(crate) fn set_interests(&mut self, interests: Interests, now: Instant) {
+        let has_more_to_ask = self.interests.publications != interests.publications
+            || interests.sizes && !self.interests.sizes;
+        if has_more_to_ask {
+            self.next_catalog = now;
+        }
+        self.interests = interests;
+    }
+
+    /// What it waits for, if it waits.
+    pub(crate) fn socket(&self) -> Option<(i32, Interest)> {
+        match &self.phase {
+            Phase::Connecting(connection, interest) | Phase::Asking(connection, interest, _) => {
+                Some((connection.socket(), *interest))
+            }
+            Phase::Apart | Phase::Idle(_) => None,
+        }
+    }
+
+    /// When something is to be done at the latest.
+    pub(crate) fn next_time(&self) -> Instant {
+        match self.phase {
+            Phase::Connecting(..) | Phase::Asking(..) => self.deadline,
+            Phase::Apart | Phase::Idle(_) => self.next_round,
+        }
+    }
+
+    /// What was heard last, while the publisher answers.
+    pub(crate) fn facts(&self) -> Option<&Heard<Facts>> {
+        self.facts.as_ref().filter(|_| self.failures == 0)
+    }
+
+    pub(crate) fn catalog(&self) -> Option<&Catalog> {
+        self.catalog.as_ref()
+    }
+
+    pub(crate) fn error(&self) -> Option<&(String, f64)> {
+        self.error.as_ref()
+    }
+
+    /// It does not answer at present.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// As [`History::last_at_or_before`].
+    pub(crate) fn last_at_or_before(&self, lsn: i64) -> Option<f64> {
+        self.history.last_at_or_before(lsn)
+    }
+
+    pub(crate) fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Does what can be done without waiting. `is_ready`: the socket is what was waited for.
+    pub(crate) fn advance(&mut self, is_ready: bool, now: Instant) {
+        let is_waiting = self.socket().is_some();
+        if is_ready {
+            self.go_on(now);
+        } else if is_waiting && now >= self.deadline {
+            let doing = match self.phase {
+                Phase::Connecting(..) => "accept a connection",
+                _ => "answer",
+            };
+            let timeout = guc::probe_timeout().as_secs_f64();
+            self.fail(
+                format!("timed out: the publisher did not {doing} within {timeout} s (replwarden.probe_timeout)"),
+                now,
+            );
+        } else if !is_waiting && now >= self.next_round {
+            self.begin(now);
+        }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.next_round = now + guc::watch_interval();
+        match std::mem::replace(&mut self.phase, Phase::Apart) {
+            Phase::Idle(connection) => self.ask(connection, Question::Facts, now),
+            _ => self.connect(now),
+        }
+    }
+
+    fn connect(&mut self, now: Instant) {
+        self.is_proven = false;
+        self.deadline = now + guc::probe_timeout();
+        if self.must_use_password && !self.conninfo.has_password() {
+            return self.fail(
+                "password is required: the owner of the subscription is no superuser, and its connection string has none"
+                    .to_owned(),
+                now,
+            );
+        }
+        match Connection::start(&self.text) {
+            Ok(connection) => self.phase = Phase::Connecting(connection, Interest::Writable),
+            Err(message) => self.fail(message, now),
+        }
+    }
+
+    fn go_on(&mut self, now: Instant) {
+        match std::mem::replace(&mut self.phase, Phase::Apart) {
+            Phase::Connecting(mut connection, _) => match connection.go_on_connecting() {
+                Ok(Some(interest)) => self.phase = Phase::Connecting(connection, interest),
+                // As a walreceiver has it (libpqrcv_connect of libpqwalreceiver.c): a superuser's password file or the
+                // like must not serve somebody else.
+                Ok(None) if self.must_use_password && !connection.used_password() => self.fail(
+                    "password is required: the publisher let in the owner of the subscription, who is no superuser, without one"
+                        .to_owned(),
+                    now,
+                ),
+                Ok(None) => self.ask(connection, Question::Preparation, now),
+                Err(message) => self.fail(message, now),
+            },
+            Phase::Asking(mut connection, _, question) => match connection.receive() {
+                Ok(Err(interest)) => self.phase = Phase::Asking(connection, interest, question),
+                Ok(Ok(answer)) => self.heard(connection, question, answer, now),
+                Err(message) => self.not_answered(connection, question, message, now),
+            },
+            phase => self.phase = phase,
+        }
+    }
+
+    fn ask(&mut self, mut connection: Connection, question: Question, now: Instant) {
+        let (sql, parameters) = match question {
+            // It gives up before we do.
+            Question::Preparation => (
+                PREPARATION,
+                vec![(guc::probe_timeout().as_millis() * 4 / 5).to_string()],
+            ),
+            Question::Facts => (FACTS_QUESTION, vec![array(&self.interests.slots)]),
+            Question::Catalog => (
+                self.catalog_question,
+                vec![
+                    array(&self.interests.publications),
+                    self.interests.sizes.to_string(),
+                ],
+            ),
+        };
+        let parameters: Vec<CString> = parameters
+            .into_iter()
+            .map(|one| CString::new(one).unwrap_or_default())
+            .collect();
+        self.asked_at = epoch();
+        self.deadline = now + guc::probe_timeout();
+        match connection.send(sql, &parameters) {
+            Ok(()) => self.phase = Phase::Asking(connection, Interest::Readable, question),
+            Err(message) => self.not_answered(connection, question, message, now),
+        }
+    }
+
+    fn heard(
+        &mut self,
+        connection: Connection,
+        question: Question,
+        answer: Option<String>,
+        now: Instant,
+    ) {
+        match question {
+            Question::Preparation => self.ask(connection, Question::Facts, now),
+            Question::Facts => match read::<Facts>(answer) {
+                Ok(facts) => {
+                    self.history.add(self.asked_at, facts.lsn);
+                    self.facts = Some(Heard {
+                        asked_at: self.asked_at,
+                        clock_ahead: facts.now - (self.asked_at + epoch()) / 2.0,
+                        answer: facts,
+                    });
+                    (self.failures, self.is_proven, self.news.any) = (0, true, true);
+                    if now >= self.next_catalog {
+                        let rounds = guc::watch_interval() * CATALOG_ROUNDS;
+                        self.next_catalog = now + rounds.min(CATALOG_INTERVAL);
+                        self.ask(connection, Question::Catalog, now);
+                    } else {
+                        self.phase = Phase::Idle(connection);
+                    }
+                }
+                Err(message) => self.fail(message, now),
+            },
+            Question::Catalog => {
+                match read::<Catalog>(answer) {
+                    Ok(catalog) => {
+                        self.catalog = Some(catalog);
+                        (self.news.any, self.news.catalog) = (true, true);
+                    }
+                    Err(message) => self.note(&message),
+                }
+                self.phase = Phase::Idle(connection);
+            }
+        }
+    }
+
+    fn not_answered(
+        &mut self,
+        connection: Connection,
+        question: Question,
+        message: String,
+        now: Instant,
+    ) {
+        if question == Question::Catalog && connection.is_alive() {
+            // It does not tell everything: what it told stays true.
+            self.note(&message);
+            self.catalog = None;
+            self.phase = Phase::Idle(connection);
+        } else if self.is_proven && !connection.is_alive() {
+            // It was restarted, perhaps: worth a look at once.
+            drop(connection);
+            self.connect(now);
+        } else {
+            drop(connection);
+            self.fail(message, now);
+        }
+    }
+
+    fn fail(&mut self, message: String, now: Instant) {
+        self.phase = Phase::Apart;
+        self.failures = self.failures.saturating_add(1);
+        let interval = guc::watch_interval();
+        let pause = interval.saturating_mul(1 << self.failures.min(16));
+        self.next_round = now + pause.min(LONGEST_PAUSE.max(interval));
+        self.next_catalog = now;
+        self.note(&message);
+    }
+
+    fn note(&mut self, message: &str) {
+        self.error = Some((self.conninfo.redact(message), epoch()));
+        self.news.any = true;
+    }
+}
+
+fn read<T: DeserializeOwned>(answer: Option<String>) -> Result<T, String> {
+    serde_json::from_str(&answer.unwrap_or_default())
+        .map_err(|error| format!("the publisher's answer cannot be read: {error}"))
+}
+
+/// A text[] as the server reads it.
+fn array(elements: &[String]) -> String {
+    let quoted: Vec<String> = elements
+        .iter()
+        .map(|one| format!("\"{}\"", one.replace('\\', "\\\\").replace('"', "\\\"")))
+        .collect();
+    format!("{{{}}}", quoted.join(","))
+}
+
+/// Seconds since 1970.
+pub(crate) fn epoch() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |time| time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_quotes_are_elements_of_an_array() {
+        let names = ["plain".to_owned(), r#"a "b\" c"#.to_owned()];
+        assert_eq!(array(&names), r#"{"plain","a \"b\\\" c"}"#);
+        assert_eq!(array(&[]), "{}");
+    }
+}

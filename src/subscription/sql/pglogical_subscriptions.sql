@@ -1,0 +1,58 @@
+-- pglogical names its processes by numbers: 'pglogical apply <database>:<subscription>'.
+with here as (
+    select oid from pg_catalog.pg_database where datname = pg_catalog.current_database()
+), process as materialized (
+    select a.pid, a.backend_type, a.application_name,
+           case when a.wait_event_type = 'Lock' then pg_catalog.pg_blocking_pids(a.pid) end as blocked_by,
+           case when a.wait_event_type = 'Lock' then
+               (select min(l.waitstart) from pg_catalog.pg_locks l where l.pid = a.pid and not l.granted)
+           end as blocked_since
+      from pg_catalog.pg_stat_get_activity(null) a
+     where a.datid = (select oid from here)
+       and (a.backend_type like 'pglogical %' or a.application_name like '%\_copy')
+), counted as (
+    select l.sync_subid, count(*) as total,
+           count(*) filter (where l.sync_status::text in ('r', 'y')) as ready,
+           count(*) filter (where l.sync_status::text = 'i') as waiting
+      from pglogical.local_sync_status l
+     where l.sync_relname is not null
+     group by l.sync_subid
+)
+select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+           'provider', 'pglogical',
+           'id', s.sub_id::bigint,
+           'subscription', s.sub_name,
+           'enabled', s.sub_enabled,
+           'conninfo', coalesce(i.if_dsn, ''),
+           'slot_name', s.sub_slot_name,
+           'publications', s.sub_replication_sets,
+           'origin', progress.local_id::bigint,
+           'applied_lsn', progress.remote_lsn - '0/0',
+           'worker', case when w.pid is not null then pg_catalog.json_build_object(
+               'pid', w.pid, 'blocked_by', w.blocked_by, 'blocked_since', extract(epoch from w.blocked_since)) end,
+           'tables_total', coalesce(counted.total, 0),
+           'tables_ready', coalesce(counted.ready, 0),
+           'tables_waiting', coalesce(counted.waiting, 0),
+           'sync_workers', coalesce((
+               select pg_catalog.json_agg(pg_catalog.json_build_object(
+                   'pid', p.pid, 'blocked_by', p.blocked_by, 'blocked_since', extract(epoch from p.blocked_since)))
+                 from process p
+                where p.backend_type like 'pglogical sync % ' || (select oid from here) || ':' || s.sub_id
+                   or p.application_name = {copy_name}), '[]'),
+           'initial_code', own.code,
+           'hindrance', case
+               when w.pid is not null then null
+               -- What pglogical_sync_subscription() calls a nonrecoverable step.
+               when own.code in ('s', 'd', 'c') then 'initialization_failed'
+               when not exists (select from process p where p.backend_type like 'pglogical manager %')
+                   then 'launcher_missing' end))
+       , '[]')::text
+  from pglogical.subscription s
+  left join pglogical.node_interface i on i.if_id = s.sub_origin_if
+  left join process w on w.backend_type = pg_catalog.format('pglogical apply %s:%s', (select oid from here), s.sub_id)
+  left join pg_catalog.pg_show_replication_origin_status() as progress (local_id, external_id, remote_lsn, local_lsn)
+         on progress.external_id = s.sub_slot_name::text
+  left join counted on counted.sync_subid = s.sub_id
+  left join lateral (
+      select l.sync_status::text as code from pglogical.local_sync_status l
+       where l.sync_subid = s.sub_id and l.sync_relname is null and l.sync_status::text <> 'r') own on true

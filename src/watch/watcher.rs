@@ -1,0 +1,295 @@
+//! Looks at the subscriptions of the database each `watch_interval`, keeps up the conversations with their publishers, and
+//! lays out what it has found for sessions to read.
+
+use super::copy::{Copies, Key};
+use super::sample::{self, Sample, UnreadyTable};
+use crate::error::Error;
+use crate::guc;
+use crate::pg::board::{self, Part};
+use crate::pg::libpq::Interest;
+use crate::subscription::known::{
+    AbsentTable, Known, KnownPublisher, KnownSubscription, KnownTables, size_key,
+};
+use crate::subscription::provider::{self, Subscription};
+use crate::subscription::publisher::{Catalog, Conversation, Interests, PublishedTable, epoch};
+use crate::subscription::status;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Instant;
+
+/// Subscriptions that connect alike are asked for together.
+type Address = (String, String, bool);
+
+#[derive(Default)]
+pub(crate) struct Watcher {
+    next_look: Option<Instant>,
+    sample: Sample,
+    conversations: BTreeMap<Address, Conversation>,
+    copies: Copies,
+    /// The state of each subscription, and since when, where it was seen to begin.
+    states: HashMap<Key, (String, Option<f64>)>,
+    /// Tables that the publisher has and the subscription does not know.
+    absent: Vec<AbsentTable>,
+    /// A publisher has told what it publishes since `absent` was made.
+    has_new_catalog: bool,
+    sampled_at: f64,
+    /// What the board says is not what is known now.
+    has_news: bool,
+}
+
+impl Watcher {
+    /// When something has to be done at the latest.
+    pub(crate) fn next_time(&self, now: Instant) -> Instant {
+        let conversations = self.conversations.values().map(Conversation::next_time);
+        let looks = self.next_look.unwrap_or(now);
+        conversations.min().map_or(looks, |first| first.min(looks))
+    }
+
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.has_new_catalog || self.next_look.is_none_or(|next| next <= now)
+    }
+
+    /// The sockets that conversations wait for.
+    pub(crate) fn sockets(&self) -> Vec<(i32, Interest)> {
+        let conversations = self.conversations.values();
+        conversations.filter_map(Conversation::socket).collect()
+    }
+
+    /// Reads the catalogs. In a transaction.
+    pub(crate) fn look(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        self.next_look = Some(now + guc::watch_interval());
+        self.sample = Sample::take()?;
+        self.sampled_at = epoch();
+        self.copies.look(&self.sample.unready, self.sampled_at);
+        self.forget();
+        if std::mem::take(&mut self.has_new_catalog) {
+            self.absent = self.find_absent(&sample::subscribed()?);
+        }
+        self.meet(now);
+        self.has_news = true;
+        Ok(())
+    }
+
+    /// Goes on with the conversations whose sockets are ready, or whose time has come. `ready`: places in what
+    /// [`Watcher::sockets`] gave last.
+    pub(crate) fn advance(&mut self, ready: &[usize]) {
+        let now = Instant::now();
+        let mut place = 0;
+        for conversation in self.conversations.values_mut() {
+            let is_ready = conversation.socket().is_some() && {
+                place += 1;
+                ready.contains(&(place - 1))
+            };
+            conversation.advance(is_ready, now);
+            let news = conversation.take_news();
+            self.has_news |= news.any;
+            self.has_new_catalog |= news.catalog;
+        }
+    }
+
+    /// Lays out what is new. Outside of a transaction.
+    pub(crate) fn publish(&mut self) {
+        if !std::mem::take(&mut self.has_news) {
+            return;
+        }
+        let known: Vec<KnownSubscription> = (0..self.sample.subscriptions.len())
+            .map(|place| self.know(place))
+            .collect();
+        let known = Known {
+            sampled_at: self.sampled_at,
+            subscriptions: known,
+        };
+        let tables = KnownTables {
+            sizes: self.sizes(),
+            absent: self.absent.clone(),
+            rates: self.copies.rates(),
+        };
+        for (part, text) in [
+            (Part::Subscriptions, serde_json::to_vec(&known)),
+            (Part::Tables, serde_json::to_vec(&tables)),
+        ] {
+            // Numbers, strings and lists of them can always be written.
+            let _ = text.map(|text| board::publish(part, &text));
+        }
+    }
+
+    /// Forgets what is over.
+    fn forget(&mut self) {
+        let subscriptions = &self.sample.subscriptions;
+        let copying = subscriptions.iter().filter(|one| one.is_copying());
+        self.copies.keep(&copying.map(key).collect());
+        let present: HashSet<Key> = subscriptions.iter().map(key).collect();
+        self.states.retain(|key, _| present.contains(key));
+    }
+
+    /// Sees to it that there is one conversation for each address, and none else.
+    fn meet(&mut self, now: Instant) {
+        let mut wanted: BTreeMap<Address, Interests> = BTreeMap::new();
+        if guc::probe_publisher() {
+            for subscription in &self.sample.subscriptions {
+                let interests = wanted.entry(address(subscription)).or_default();
+                interests.slots.extend(subscription.slot_name.clone());
+                let publications = subscription.publications.iter().cloned();
+                interests.publications.extend(publications);
+                interests.sizes |= subscription.is_copying();
+            }
+        }
+        self.conversations
+            .retain(|address, _| wanted.contains_key(address));
+        for (address, mut interests) in wanted {
+            interests.publications.sort_unstable();
+            interests.publications.dedup();
+            let conversation = self.conversations.entry(address).or_insert_with_key(|key| {
+                let question = provider::named(&key.0).catalog_question();
+                Conversation::new(&key.1, key.2, question, now)
+            });
+            conversation.set_interests(interests, now);
+        }
+    }
+
+    fn know(&mut self, place: usize) -> KnownSubscription {
+        let subscription = &self.sample.subscriptions[place];
+        let key = key(subscription);
+        let conversation = self.conversations.get(&address(subscription));
+        let catalog = conversation.and_then(Conversation::catalog);
+        let mut known = KnownSubscription {
+            provider: subscription.provider.clone(),
+            id: subscription.id,
+            publisher: conversation.and_then(|one| publisher(subscription, one)),
+            is_unreachable: conversation.is_some_and(Conversation::is_failing),
+            tables_published: catalog.map(|catalog| {
+                let tables = catalog.tables_of(&subscription.publications);
+                i32::try_from(tables.count()).unwrap_or(i32::MAX)
+            }),
+            publications_missing: catalog
+                .map(|catalog| missing(subscription, catalog))
+                .unwrap_or_default(),
+            ..KnownSubscription::default()
+        };
+        if let Some((message, at)) = conversation.and_then(Conversation::error) {
+            known.error = Some(message.clone());
+            known.error_at = Some(*at);
+        }
+        let absent = self.absent.iter();
+        let absent = absent.filter(|table| (table.provider.as_str(), table.id) == (&key.0, key.1));
+        known.tables_absent = i32::try_from(absent.count()).unwrap_or(i32::MAX);
+        known.copy = catalog.and_then(|catalog| {
+            let published: Vec<&PublishedTable> =
+                catalog.tables_of(&subscription.publications).collect();
+            let mut unready: Vec<&UnreadyTable> = self.sample.unready_of(subscription).collect();
+            let untold;
+            if subscription.initial_code.is_some() {
+                untold = self.copies.not_seen_to_end(&key, &published, &unready);
+                unready = untold.iter().collect();
+            }
+            let copies = &mut self.copies;
+            copies.of_subscription(&key, &unready, &published, self.sampled_at)
+        });
+        let state = status::status(subscription, Some(&known), epoch()).state;
+        known.state = state.to_owned();
+        known.since = match self.states.get(&key) {
+            Some((last, since)) if last == state => *since,
+            Some(_) => Some(epoch()),
+            // It began before the worker did.
+            None => None,
+        };
+        self.states.insert(key, (known.state.clone(), known.since));
+        known
+    }
+
+    /// Of the tables that are not copied yet.
+    fn sizes(&self) -> HashMap<String, (Option<i64>, Option<f64>)> {
+        let mut found = HashMap::new();
+        let copying = self.sample.subscriptions.iter();
+        for subscription in copying.filter(|one| one.is_copying()) {
+            let unready: HashSet<(&str, &str)> = self
+                .sample
+                .unready_of(subscription)
+                .map(|table| (table.schema_name.as_str(), table.table_name.as_str()))
+                .collect();
+            // pglogical tells of its tables when all of them are copied.
+            let tells = subscription.initial_code.is_none();
+            let tables = self.published(subscription).filter(|table| {
+                !tells || unready.contains(&(table.schema_name.as_str(), table.table_name.as_str()))
+            });
+            found.extend(tables.map(|table| {
+                let (schema, name) = (&table.schema_name, &table.table_name);
+                let key = size_key(&subscription.provider, subscription.id, schema, name);
+                (key, (table.bytes, table.rows))
+            }));
+        }
+        found
+    }
+
+    /// Tables that a publisher has, and that the subscription does not know.
+    fn find_absent(&self, subscribed: &HashSet<(String, u32, String, String)>) -> Vec<AbsentTable> {
+        let mut absent = Vec::new();
+        for subscription in &self.sample.subscriptions {
+            let unknown = self.published(subscription).filter(|table| {
+                let provider = subscription.provider.clone();
+                let (schema, name) = (table.schema_name.clone(), table.table_name.clone());
+                !subscribed.contains(&(provider, subscription.id, schema, name))
+            });
+            absent.extend(unknown.map(|table| AbsentTable {
+                provider: subscription.provider.clone(),
+                id: subscription.id,
+                schema_name: table.schema_name.clone(),
+                table_name: table.table_name.clone(),
+            }));
+        }
+        absent
+    }
+
+    /// What the publisher publishes for a subscription, as far as it has told.
+    fn published(&self, subscription: &Subscription) -> impl Iterator<Item = &PublishedTable> {
+        let conversation = self.conversations.get(&address(subscription));
+        let catalog = conversation.and_then(Conversation::catalog);
+        let publications = subscription.publications.clone();
+        catalog
+            .into_iter()
+            .flat_map(move |catalog| catalog.tables_of(&publications).collect::<Vec<_>>())
+    }
+}
+
+fn key(subscription: &Subscription) -> Key {
+    (subscription.provider.clone(), subscription.id)
+}
+
+fn address(subscription: &Subscription) -> Address {
+    (
+        subscription.provider.clone(),
+        subscription.conninfo.clone(),
+        subscription.must_use_password,
+    )
+}
+
+/// What the publisher has said that concerns a subscription.
+fn publisher(subscription: &Subscription, conversation: &Conversation) -> Option<KnownPublisher> {
+    let heard = conversation.facts()?;
+    let facts = &heard.answer;
+    let slots = facts.slots.iter();
+    let mut known = KnownPublisher {
+        asked_at: heard.asked_at,
+        clock_ahead: heard.clock_ahead,
+        lsn: facts.lsn,
+        max_wal_size: facts.max_wal_size,
+        max_slot_wal_keep_size: facts.max_slot_wal_keep_size,
+        slot: slots
+            .filter(|slot| Some(&slot.name) == subscription.slot_name.as_ref())
+            .next_back()
+            .cloned(),
+        level_at: None,
+    };
+    known.level_at = status::applied_lsn(subscription, Some(&known))
+        .and_then(|applied| conversation.last_at_or_before(applied));
+    Some(known)
+}
+
+/// The publications that the publisher does not have.
+fn missing(subscription: &Subscription, catalog: &Catalog) -> Vec<String> {
+    let publications = subscription.publications.iter();
+    publications
+        .filter(|one| !catalog.publications.contains(one))
+        .cloned()
+        .collect()
+}
