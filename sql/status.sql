@@ -140,7 +140,8 @@ begin atomic
         'subscriptions', coalesce((select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s)) from repl_subscriptions s), '[]'),
         'tables', coalesce((
             select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(t)) from repl_tables t
-             where t.state <> 'ready' and not (t.provider = 'pglogical' and t.state_code in ('y', ''))), '[]'),
+             where t.state_code is distinct from 'r'
+               and not (t.provider = 'pglogical' and coalesce(t.state_code in ('y', ''), false))), '[]'),
         'workers', coalesce((select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(w)) from repl_workers w), '[]'),
         'generated_columns', coalesce((select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(c)) from repl_generated_columns c), '[]'),
         'backfills', coalesce((

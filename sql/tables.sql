@@ -95,9 +95,7 @@ create view repl_tables as
       left join progress p on p.pid = t.pid and p.relid = t.relation
       cross join lateral (
           select case when t.code = 'r' then null
-                      else known.sizes -> pg_catalog.format('%s %s "%s"."%s"', t.provider, t.id,
-                               pg_catalog.replace(t.schema_name, '"', '""'), pg_catalog.replace(t.table_name, '"', '""'))
-                 end as size) z
+                      else known.sizes -> (t.provider || ' ' || t.id || ' ' || t.relation) end as size) z
       -- The publisher's rows are an estimate, and its bytes are not those of the copy.
       cross join lateral (
           select case when p.pid is null then null

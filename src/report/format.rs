@@ -1,12 +1,11 @@
 //! Units that a person reads at a glance, and names that fit.
 
+pub(super) use crate::subscription::unit::bytes;
+
+use crate::subscription::unit::scaled;
+
 /// Of a progress bar, without its brackets.
 const BAR: usize = 20;
-
-/// 512 B, 12 kB, 1.2 MB: in steps of 1024, as `pg_size_pretty` names them.
-pub(crate) fn bytes(number: i64) -> String {
-    scaled(number as f64, 1024.0, &["B", "kB", "MB", "GB", "TB", "PB"])
-}
 
 /// 12 MB/s
 pub(crate) fn bytes_per_second(rate: f64) -> String {
@@ -78,22 +77,6 @@ pub(crate) fn shorten(text: &str, width: usize) -> String {
         .collect()
 }
 
-fn scaled(mut number: f64, step: f64, units: &[&str]) -> String {
-    let mut place = 0;
-    // What would be rounded to a whole step is one of the next unit.
-    while number.abs().round() >= step && place + 1 < units.len() {
-        number /= step;
-        place += 1;
-    }
-    let unit = units.get(place).copied().unwrap_or_default();
-    // 9.96 is 10, not 10.0.
-    if place > 0 && number.abs() < 9.95 {
-        format!("{number:.1} {unit}")
-    } else {
-        format!("{number:.0} {unit}")
-    }
-}
-
 fn pair((large, large_unit): (i64, &str), (small, small_unit): (i64, &str)) -> String {
     if small == 0 {
         format!("{large} {large_unit}")
@@ -107,22 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_two_digits_or_three() {
-        for (number, text) in [
-            (0, "0 B"),
-            (512, "512 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 kB"),
-            (12_345, "12 kB"),
-            (10_189, "10 kB"),
-            (1_048_575, "1.0 MB"),
-            (1_258_291, "1.2 MB"),
-            (12 << 30, "12 GB"),
-            (-2048, "-2.0 kB"),
-            (i64::MAX, "8192 PB"),
-        ] {
-            assert_eq!(bytes(number), text, "{number}");
-        }
+    fn rates_and_rows_have_two_digits_or_three() {
         assert_eq!(bytes_per_second(12.5 * 1024.0 * 1024.0), "12 MB/s");
         assert_eq!(rows(980), "980 rows");
         assert_eq!(rows(999_999), "1.0 M rows");

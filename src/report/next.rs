@@ -3,8 +3,9 @@
 use super::facts::Report;
 use super::format::name;
 use super::subscription::label;
-use super::table::{enumerated, literal};
+use super::table::enumerated;
 use super::{SHOWN, wrap};
+use crate::subscription::quote::literal;
 
 /// One thing to do, and for what.
 struct Step {

@@ -72,23 +72,32 @@ pub(crate) fn label(report: &Report, provider: &str, subscription: &str) -> Stri
 
 /// One line for each subscription below a heading.
 pub(crate) fn overview(report: &Report) -> Vec<String> {
+    const AGE: &str = "for";
     const COLUMNS: [(&str, Column); 7] = [
         ("subscription", Column::Elastic),
         ("provider", Column::Left),
         ("state", Column::Left),
-        ("for", Column::Left),
+        (AGE, Column::Left),
         ("lag", Column::Left),
         ("tables", Column::Right),
         ("worker", Column::Right),
     ];
-    let mut rows = vec![COLUMNS.map(|(title, _)| title.to_owned()).to_vec()];
+    // Nobody knows it where nobody watches.
+    let has_ages = report.subscriptions.iter().any(|one| one.since.is_some());
+    let age = |text: String| if has_ages { text } else { String::new() };
+    let title = |(title, _): (&str, Column)| match title {
+        AGE => age(title.to_owned()),
+        _ => title.to_owned(),
+    };
+    let mut rows = vec![COLUMNS.map(title).to_vec()];
     rows.extend(report.subscriptions.iter().map(|one| {
         vec![
             name(&one.subscription),
             name(&one.provider),
             name(&one.state),
-            one.since
-                .map_or(UNKNOWN.to_owned(), |since| duration(report.now - since)),
+            age(one
+                .since
+                .map_or(UNKNOWN.to_owned(), |since| duration(report.now - since))),
             lag(one),
             format!("{}/{}", one.tables_ready, one.tables_total),
             one.worker_pid

@@ -7,6 +7,7 @@ use super::format::{
 use super::grid::{Column, align};
 use super::subscription::{label, more};
 use super::{SHOWN, wrap};
+use crate::subscription::quote::literal;
 
 /// Of a table in a list of several.
 const LONGEST_NAME: usize = 42;
@@ -150,16 +151,6 @@ fn query(report: &Report) -> String {
         None => String::new(),
     };
     format!("SELECT * FROM repl_tables WHERE state <> 'ready'{condition};")
-}
-
-/// As `quote_literal` writes it.
-pub(crate) fn literal(text: &str) -> String {
-    let quoted = format!("'{}'", text.replace('\'', "''"));
-    if quoted.contains('\\') {
-        format!("E{}", quoted.replace('\\', "\\\\"))
-    } else {
-        quoted
-    }
 }
 
 /// A heading's worth of a long list: "a, b, c and 7 more".

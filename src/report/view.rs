@@ -123,7 +123,8 @@ struct Unready {
     tables: Vec<Table>,
 }
 
-/// Some of the tables that are not ready, those with a running copy first. `$1`: of one subscription.
+/// Some of the tables that are not ready: those with a running copy, then those in trouble, then the others. `$1`: of one
+/// subscription.
 fn unready_tables(schema: &str, only: Option<&str>) -> Result<Unready, Error> {
     let sql = format!(
         "with unready as materialized (
@@ -138,7 +139,8 @@ fn unready_tables(schema: &str, only: Option<&str>) -> Result<Unready, Error> {
                  select provider, subscription, relation_name as name, state, worker_pid, rows_copied, bytes_copied,
                         bytes_total, percent, bytes_per_second, extract(epoch from eta) as eta, last_error
                    from unready
-                  order by rows_copied is null, worker_pid is null, subscription, relation_name
+                  order by rows_copied is null, state not in ('copy interrupted', 'missing', 'not subscribed'),
+                           worker_pid is null, subscription, relation_name
                   limit 40) f), '[]'))::text"
     );
     spi::document(&sql, &[DatumWithOid::from(only)])

@@ -173,18 +173,27 @@ fn why_apart(around: &Surroundings) -> Cause {
         None if known.is_unreachable => Cause::PublisherUnreachable,
         None => Cause::Unknown,
         Some(KnownPublisher { slot: None, .. }) => Cause::SlotMissing,
-        Some(KnownPublisher {
-            slot: Some(slot), ..
-        }) => {
+        Some(
+            publisher @ KnownPublisher {
+                slot: Some(slot), ..
+            },
+        ) => {
             if slot.row.is_invalidated() {
                 Cause::SlotInvalidated
-            } else if slot.row.active {
+            } else if slot.row.active && is_used_by_others(publisher, known) {
                 Cause::SlotInUse
             } else {
                 Cause::Unknown
             }
         }
     }
+}
+
+/// The publisher has said it after the worker here was gone, and twice of the same process: a worker that fails again and
+/// again uses the slot for a moment each time.
+fn is_used_by_others(publisher: &KnownPublisher, known: &KnownSubscription) -> bool {
+    let is_later = |since: Option<f64>| since.is_some_and(|since| publisher.asked_at > since);
+    is_later(known.apart_since) && is_later(publisher.slot_used_since)
 }
 
 fn hindrance(word: &str) -> Cause {
@@ -212,7 +221,8 @@ pub(crate) fn remedy(
             provider.enable(name)
         ),
         Cause::PublisherUnreachable => format!(
-            "{} -- or let this server in: address, port, pg_hba.conf, password",
+            "-- see that the publisher runs and lets this server in (address, port, pg_hba.conf, password),\n\
+             -- or say where it is now: {}",
             provider.change_connection(name)
         ),
         Cause::SlotMissing | Cause::SlotInvalidated => provider.start_over(name),
@@ -377,12 +387,44 @@ mod tests {
             active: true,
             ..SlotRow::default()
         };
-        assert_eq!(with_slot(active), Some(Cause::SlotInUse));
+        assert_eq!(with_slot(active), Some(Cause::Unknown));
         let lost = SlotRow {
             wal_status: Some("lost".to_owned()),
             ..SlotRow::default()
         };
         assert_eq!(with_slot(lost), Some(Cause::SlotInvalidated));
+    }
+
+    #[test]
+    fn slot_is_in_use_when_the_publisher_says_it_again() {
+        let mut subscription = running();
+        subscription.worker = None;
+        let cause = |asked_at, apart_since, slot_used_since| {
+            let row = SlotRow {
+                active: true,
+                ..SlotRow::default()
+            };
+            let publisher = KnownPublisher {
+                asked_at,
+                slot: Some(Slot {
+                    row,
+                    ..Slot::default()
+                }),
+                slot_used_since,
+                ..KnownPublisher::default()
+            };
+            let known = KnownSubscription {
+                publisher: Some(publisher),
+                apart_since,
+                ..KnownSubscription::default()
+            };
+            decide(&subscription, Some(&known), Lag::default()).1
+        };
+        // Asked while there still was a worker, and while another used the slot.
+        assert_eq!(cause(5.0, Some(6.0), Some(1.0)), Some(Cause::Unknown));
+        assert_eq!(cause(5.0, None, Some(1.0)), Some(Cause::Unknown));
+        assert_eq!(cause(5.0, Some(4.0), Some(5.0)), Some(Cause::Unknown));
+        assert_eq!(cause(5.0, Some(4.0), Some(1.0)), Some(Cause::SlotInUse));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! are seconds since 1970, LSNs bytes since 0/0.
 
 use super::publisher::Slot;
-use super::quote::identifier;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -25,6 +24,8 @@ pub(crate) struct KnownSubscription {
     pub(crate) publisher: Option<KnownPublisher>,
     /// The publisher does not answer.
     pub(crate) is_unreachable: bool,
+    /// Since when the worker sees no apply worker that hears from the publisher.
+    pub(crate) apart_since: Option<f64>,
     /// What last went wrong in asking it.
     pub(crate) error: Option<String>,
     pub(crate) error_at: Option<f64>,
@@ -47,6 +48,8 @@ pub(crate) struct KnownPublisher {
     pub(crate) max_slot_wal_keep_size: Option<i64>,
     /// `None`: it has no slot of that name.
     pub(crate) slot: Option<Slot>,
+    /// Since when the slot is used by the process that uses it.
+    pub(crate) slot_used_since: Option<f64>,
     /// The last time at which everything that the publisher had was applied by now.
     pub(crate) level_at: Option<f64>,
 }
@@ -85,8 +88,7 @@ pub(crate) struct AbsentTable {
     pub(crate) table_name: String,
 }
 
-/// As `repl_tables` makes it.
-pub(crate) fn size_key(provider: &str, id: u32, schema_name: &str, table_name: &str) -> String {
-    let (schema, table) = (identifier(schema_name), identifier(table_name));
-    format!("{provider} {id} {schema}.{table}")
+/// As `repl_tables` makes it. `relation` is the table here.
+pub(crate) fn size_key(provider: &str, id: u32, relation: u32) -> String {
+    format!("{provider} {id} {relation}")
 }

@@ -58,7 +58,7 @@ impl Provider for Native {
 
     fn change_connection(&self, subscription: &str) -> String {
         format!(
-            "ALTER SUBSCRIPTION {} CONNECTION 'host=...';",
+            "ALTER SUBSCRIPTION {} CONNECTION '...'",
             identifier(subscription)
         )
     }

@@ -73,7 +73,7 @@ impl Provider for Pglogical {
 
     fn change_connection(&self, subscription: &str) -> String {
         format!(
-            "SELECT pglogical.alter_node_add_interface(...), pglogical.alter_subscription_interface({}, ...);",
+            "pglogical.alter_node_add_interface(...), then pglogical.alter_subscription_interface({}, ...)",
             literal(subscription)
         )
     }

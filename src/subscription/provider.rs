@@ -36,7 +36,7 @@ pub(crate) trait Provider: Sync {
     /// The statement that takes up tables that are published and not subscribed, where there is one for all.
     fn refresh(&self, subscription: &str) -> String;
 
-    /// The statement that changes where the subscription connects to.
+    /// How to change where the subscription connects to: for a comment.
     fn change_connection(&self, subscription: &str) -> String;
 
     /// What to do where the replication slot is lost, with all that it had to keep.
@@ -121,6 +121,11 @@ impl Subscription {
     /// Some table is not ready, or the whole subscription has just begun (pglogical).
     pub(crate) fn is_copying(&self) -> bool {
         self.tables_ready < self.tables_total || self.initial_code.is_some()
+    }
+
+    /// No apply worker hears from the publisher.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.worker.is_none() || self.has_heard == Some(false)
     }
 }
 

@@ -6,6 +6,7 @@ mod history;
 
 pub(crate) use conversation::{Conversation, Interests, epoch};
 
+use super::unit::bytes;
 use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
 
@@ -58,6 +59,7 @@ pub(crate) struct Slot {
 #[serde(default)]
 pub(crate) struct SlotRow {
     pub(crate) active: bool,
+    pub(crate) active_pid: Option<i32>,
     /// 13+: reserved, extended, unreserved or lost.
     pub(crate) wal_status: Option<String>,
     /// 13+: bytes that can be written before the slot is in danger.
@@ -125,7 +127,7 @@ pub(crate) fn retention_warning(
         return Some("The replication slot has lost WAL that this subscription needs.".to_owned());
     }
     let retained = retained?;
-    let held = || format!("The replication slot holds back {} of WAL", size(retained));
+    let held = || format!("The replication slot holds back {} of WAL", bytes(retained));
     if row.wal_status.as_deref() == Some("unreserved") {
         return Some(format!(
             "{}: more than max_slot_wal_keep_size, and the publisher removes it at its next checkpoint.",
@@ -136,7 +138,7 @@ pub(crate) fn retention_warning(
         (Some(limit), Some(left)) if left < limit / 4 => Some(format!(
             "{}; after {} more the publisher drops it (max_slot_wal_keep_size), and the subscription is lost.",
             held(),
-            size(left.max(0))
+            bytes(left.max(0))
         )),
         (None, _) if max_wal_size.is_some_and(|most| retained > most.saturating_mul(2)) => {
             Some(format!(
@@ -145,22 +147,6 @@ pub(crate) fn retention_warning(
             ))
         }
         _ => None,
-    }
-}
-
-/// In the units of `pg_size_pretty`.
-pub(crate) fn size(bytes: i64) -> String {
-    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 || value >= 10.0 {
-        format!("{value:.0} {}", UNITS[unit])
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
     }
 }
 

@@ -70,16 +70,12 @@ pub(crate) fn overview() -> Result<Overview, Error> {
                 .as_ref()
                 .and_then(|known| known.subscription(&one.provider, one.id));
             let mut status = status(one, known_one, now);
-            // What has changed since the worker looked has changed after it looked.
-            status.since = known_one
-                .zip(known.as_ref())
-                .and_then(|(known_one, known)| {
-                    if known_one.state == status.state {
-                        known_one.since
-                    } else {
-                        Some(known.sampled_at)
-                    }
-                });
+            status.since = match (&known, known_one) {
+                (None, _) => None,
+                (_, Some(one)) if one.state == status.state => one.since,
+                // What has changed since the worker looked has changed after it looked.
+                (Some(known), _) => Some(known.sampled_at),
+            };
             status
         })
         .collect();

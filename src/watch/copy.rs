@@ -172,6 +172,7 @@ mod tests {
             id: 1,
             schema_name: "public".to_owned(),
             table_name: name.to_owned(),
+            relation: None,
             is_to_copy: true,
             pid: copied.map(|_| 5),
             rows_copied: copied,

@@ -22,6 +22,8 @@ pub(super) struct UnreadyTable {
     pub(super) id: u32,
     pub(super) schema_name: String,
     pub(super) table_name: String,
+    /// The table here.
+    pub(super) relation: Option<u32>,
     /// It has still to be copied, wholly or in part.
     pub(super) is_to_copy: bool,
     /// Whoever copies it at this moment.
@@ -30,15 +32,15 @@ pub(super) struct UnreadyTable {
     pub(super) bytes_copied: Option<f64>,
 }
 
-/// Tables that are not ready, and those of which pglogical tells nothing but that it copies them.
+/// Tables that are not ready, and those of which pglogical tells nothing while it copies a new subscription.
 const UNREADY: &str = "
     select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-               'provider', b.provider, 'id', b.id, 'schema_name', b.schema_name, 'table_name', b.table_name,
-               'is_to_copy', b.code in ('i', 'd'), 'pid', p.pid,
+               'provider', b.provider, 'id', b.id, 'schema_name', b.schema_name, 'table_name', b.table_name, 'relation', b.relation::bigint,
+               'is_to_copy', coalesce(b.code in ('i', 'd'), false), 'pid', p.pid,
                'rows_copied', p.tuples_processed, 'bytes_copied', p.bytes_processed)), '[]')::text
       from ({tables}) b
       left join pg_catalog.pg_stat_progress_copy p on p.pid = b.pid and p.relid = b.relation
-     where b.code <> 'r' and (b.is_subscribed or b.pid is not null)";
+     where b.code is distinct from 'r' and (b.is_subscribed or b.provider = 'pglogical')";
 
 /// The tables that a subscription knows.
 const SUBSCRIBED: &str = "

@@ -21,17 +21,21 @@ type Address = (String, String, bool);
 
 #[derive(Default)]
 pub(crate) struct Watcher {
-    next_look: Option<Instant>,
+    last_look: Option<Instant>,
     sample: Sample,
     conversations: BTreeMap<Address, Conversation>,
     copies: Copies,
     /// The state of each subscription, and since when, where it was seen to begin.
     states: HashMap<Key, (String, Option<f64>)>,
+    /// Subscriptions without an apply worker that hears from the publisher, and since when.
+    apart: HashMap<Key, f64>,
     /// Tables that the publisher has and the subscription does not know.
     absent: Vec<AbsentTable>,
     /// A publisher has told what it publishes since `absent` was made.
     has_new_catalog: bool,
     sampled_at: f64,
+    /// Of the look that the board tells of.
+    published_at: f64,
     /// What the board says is not what is known now.
     has_news: bool,
 }
@@ -40,12 +44,21 @@ impl Watcher {
     /// When something has to be done at the latest.
     pub(crate) fn next_time(&self, now: Instant) -> Instant {
         let conversations = self.conversations.values().map(Conversation::next_time);
-        let looks = self.next_look.unwrap_or(now);
-        conversations.min().map_or(looks, |first| first.min(looks))
+        conversations
+            .chain([self.next_look(now)])
+            .min()
+            .unwrap_or(now)
     }
 
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.has_new_catalog || self.next_look.is_none_or(|next| next <= now)
+        self.next_look(now) <= now
+    }
+
+    fn next_look(&self, now: Instant) -> Instant {
+        match self.last_look {
+            Some(last) if !self.has_new_catalog => last + guc::watch_interval(),
+            _ => now,
+        }
     }
 
     /// The sockets that conversations wait for.
@@ -57,10 +70,11 @@ impl Watcher {
     /// Reads the catalogs. In a transaction.
     pub(crate) fn look(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        self.next_look = Some(now + guc::watch_interval());
+        self.last_look = Some(now);
         self.sample = Sample::take()?;
         self.sampled_at = epoch();
         self.copies.look(&self.sample.unready, self.sampled_at);
+        self.note_apart();
         self.forget();
         if std::mem::take(&mut self.has_new_catalog) {
             self.absent = self.find_absent(&sample::subscribed()?);
@@ -104,6 +118,7 @@ impl Watcher {
             absent: self.absent.clone(),
             rates: self.copies.rates(),
         };
+        self.published_at = self.sampled_at;
         for (part, text) in [
             (Part::Subscriptions, serde_json::to_vec(&known)),
             (Part::Tables, serde_json::to_vec(&tables)),
@@ -111,6 +126,19 @@ impl Watcher {
             // Numbers, strings and lists of them can always be written.
             let _ = text.map(|text| board::publish(part, &text));
         }
+    }
+
+    fn note_apart(&mut self) {
+        let apart = self
+            .sample
+            .subscriptions
+            .iter()
+            .filter(|one| one.is_apart());
+        let apart = apart.map(|one| {
+            let since = self.apart.get(&key(one)).copied();
+            (key(one), since.unwrap_or(self.sampled_at))
+        });
+        self.apart = apart.collect();
     }
 
     /// Forgets what is over.
@@ -157,6 +185,7 @@ impl Watcher {
             id: subscription.id,
             publisher: conversation.and_then(|one| publisher(subscription, one)),
             is_unreachable: conversation.is_some_and(Conversation::is_failing),
+            apart_since: self.apart.get(&key).copied(),
             tables_published: catalog.map(|catalog| {
                 let tables = catalog.tables_of(&subscription.publications);
                 i32::try_from(tables.count()).unwrap_or(i32::MAX)
@@ -179,6 +208,7 @@ impl Watcher {
             let mut unready: Vec<&UnreadyTable> = self.sample.unready_of(subscription).collect();
             let untold;
             if subscription.initial_code.is_some() {
+                unready.retain(|table| table.pid.is_some());
                 untold = self.copies.not_seen_to_end(&key, &published, &unready);
                 unready = untold.iter().collect();
             }
@@ -189,34 +219,36 @@ impl Watcher {
         known.state = state.to_owned();
         known.since = match self.states.get(&key) {
             Some((last, since)) if last == state => *since,
-            Some(_) => Some(epoch()),
             // It began before the worker did.
-            None => None,
+            None if self.published_at == 0.0 => None,
+            // As the views say it until they hear of it from here.
+            _ => Some(self.published_at),
         };
         self.states.insert(key, (known.state.clone(), known.since));
         known
     }
 
-    /// Of the tables that are not copied yet.
+    /// Of the tables that are not ready.
     fn sizes(&self) -> HashMap<String, (Option<i64>, Option<f64>)> {
         let mut found = HashMap::new();
         let copying = self.sample.subscriptions.iter();
         for subscription in copying.filter(|one| one.is_copying()) {
-            let unready: HashSet<(&str, &str)> = self
-                .sample
-                .unready_of(subscription)
-                .map(|table| (table.schema_name.as_str(), table.table_name.as_str()))
+            let published: HashMap<(&str, &str), &PublishedTable> = self
+                .published(subscription)
+                .map(|table| {
+                    (
+                        (table.schema_name.as_str(), table.table_name.as_str()),
+                        table,
+                    )
+                })
                 .collect();
-            // pglogical tells of its tables when all of them are copied.
-            let tells = subscription.initial_code.is_none();
-            let tables = self.published(subscription).filter(|table| {
-                !tells || unready.contains(&(table.schema_name.as_str(), table.table_name.as_str()))
-            });
-            found.extend(tables.map(|table| {
-                let (schema, name) = (&table.schema_name, &table.table_name);
-                let key = size_key(&subscription.provider, subscription.id, schema, name);
-                (key, (table.bytes, table.rows))
-            }));
+            for table in self.sample.unready_of(subscription) {
+                let name = (table.schema_name.as_str(), table.table_name.as_str());
+                if let (Some(relation), Some(table)) = (table.relation, published.get(&name)) {
+                    let key = size_key(&subscription.provider, subscription.id, relation);
+                    found.insert(key, (table.bytes, table.rows));
+                }
+            }
         }
         found
     }
@@ -267,7 +299,7 @@ fn address(subscription: &Subscription) -> Address {
 fn publisher(subscription: &Subscription, conversation: &Conversation) -> Option<KnownPublisher> {
     let heard = conversation.facts()?;
     let facts = &heard.answer;
-    let slots = facts.slots.iter();
+    let mut slots = facts.slots.iter();
     let mut known = KnownPublisher {
         asked_at: heard.asked_at,
         clock_ahead: heard.clock_ahead,
@@ -275,9 +307,12 @@ fn publisher(subscription: &Subscription, conversation: &Conversation) -> Option
         max_wal_size: facts.max_wal_size,
         max_slot_wal_keep_size: facts.max_slot_wal_keep_size,
         slot: slots
-            .filter(|slot| Some(&slot.name) == subscription.slot_name.as_ref())
-            .next_back()
+            .find(|slot| Some(&slot.name) == subscription.slot_name.as_ref())
             .cloned(),
+        slot_used_since: subscription
+            .slot_name
+            .as_ref()
+            .and_then(|slot| conversation.slot_used_since(slot)),
         level_at: None,
     };
     known.level_at = status::applied_lsn(subscription, Some(&known))

@@ -123,6 +123,15 @@ All is well."
 }
 
 #[test]
+fn ages_that_nobody_knows_take_no_room() {
+    let text = text(&report(vec![Subscription {
+        since: None,
+        ..streaming("sub")
+    }]));
+    assert_contains(&text, "state      lag       tables");
+}
+
+#[test]
 fn an_old_error_is_mentioned_and_a_young_one_is_not_well() {
     let failed = |age: f64| {
         text(&report(vec![Subscription {

@@ -7,6 +7,7 @@ use crate::guc;
 use crate::pg::libpq::{Connection, Interest};
 use crate::subscription::conninfo::Conninfo;
 use serde::de::DeserializeOwned;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -60,11 +61,15 @@ pub(crate) struct Conversation {
     is_proven: bool,
     asked_at: f64,
     deadline: Instant,
-    next_round: Instant,
+    last_round: Option<Instant>,
+    /// After failures.
+    pause: Option<Duration>,
     next_catalog: Instant,
     failures: u32,
     history: History,
     facts: Option<Heard<Facts>>,
+    /// By which process each slot is used, and when that was said first.
+    users: HashMap<String, (i32, f64)>,
     catalog: Option<Catalog>,
     /// The last that went wrong, and when, in seconds since 1970.
     error: Option<(String, f64)>,
@@ -97,11 +102,13 @@ impl Conversation {
             is_proven: false,
             asked_at: 0.0,
             deadline: now,
-            next_round: now,
+            last_round: None,
+            pause: None,
             next_catalog: now,
             failures: 0,
             history: History::default(),
             facts: None,
+            users: HashMap::new(),
             catalog: None,
             error: None,
             news: News::default(),
@@ -131,8 +138,14 @@ impl Conversation {
     pub(crate) fn next_time(&self) -> Instant {
         match self.phase {
             Phase::Connecting(..) | Phase::Asking(..) => self.deadline,
-            Phase::Apart | Phase::Idle(_) => self.next_round,
+            Phase::Apart | Phase::Idle(_) => self.next_round(),
         }
+    }
+
+    fn next_round(&self) -> Instant {
+        let interval = self.pause.unwrap_or_else(guc::watch_interval);
+        self.last_round
+            .map_or(self.deadline, |last| last + interval)
     }
 
     /// What was heard last, while the publisher answers.
@@ -151,6 +164,11 @@ impl Conversation {
     /// It does not answer at present.
     pub(crate) fn is_failing(&self) -> bool {
         self.failures > 0
+    }
+
+    /// Since when a slot is used by the process that uses it.
+    pub(crate) fn slot_used_since(&self, slot: &str) -> Option<f64> {
+        self.users.get(slot).map(|(_, since)| *since)
     }
 
     /// As [`History::last_at_or_before`].
@@ -177,13 +195,13 @@ impl Conversation {
                 format!("timed out: the publisher did not {doing} within {timeout} s (replwarden.probe_timeout)"),
                 now,
             );
-        } else if !is_waiting && now >= self.next_round {
+        } else if !is_waiting && now >= self.next_round() {
             self.begin(now);
         }
     }
 
     fn begin(&mut self, now: Instant) {
-        self.next_round = now + guc::watch_interval();
+        (self.last_round, self.pause) = (Some(now), None);
         match std::mem::replace(&mut self.phase, Phase::Apart) {
             Phase::Idle(connection) => self.ask(connection, Question::Facts, now),
             _ => self.connect(now),
@@ -269,6 +287,7 @@ impl Conversation {
             Question::Facts => match read::<Facts>(answer) {
                 Ok(facts) => {
                     self.history.add(self.asked_at, facts.lsn);
+                    self.note_users(&facts);
                     self.facts = Some(Heard {
                         asked_at: self.asked_at,
                         clock_ahead: facts.now - (self.asked_at + epoch()) / 2.0,
@@ -298,6 +317,22 @@ impl Conversation {
         }
     }
 
+    fn note_users(&mut self, facts: &Facts) {
+        let mut users = HashMap::new();
+        for slot in &facts.slots {
+            let Some(pid) = slot.row.active_pid else {
+                continue;
+            };
+            let known = self.users.get(&slot.name);
+            let since = known.filter(|(known, _)| *known == pid);
+            users.insert(
+                slot.name.clone(),
+                (pid, since.map_or(self.asked_at, |(_, since)| *since)),
+            );
+        }
+        self.users = users;
+    }
+
     fn not_answered(
         &mut self,
         connection: Connection,
@@ -325,7 +360,8 @@ impl Conversation {
         self.failures = self.failures.saturating_add(1);
         let interval = guc::watch_interval();
         let pause = interval.saturating_mul(1 << self.failures.min(16));
-        self.next_round = now + pause.min(LONGEST_PAUSE.max(interval));
+        self.last_round = Some(now);
+        self.pause = Some(pause.min(LONGEST_PAUSE.max(interval)));
         self.next_catalog = now;
         self.note(&message);
     }

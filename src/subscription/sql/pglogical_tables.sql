@@ -1,9 +1,11 @@
 -- $1: what the worker has laid out about tables.
 select 'pglogical' as provider, s.sub_name::text as subscription, s.sub_id::bigint as id, c.oid as relation,
        l.sync_nspname::text as schema_name, l.sync_relname::text as table_name, l.sync_status::text as code,
-       case when c.oid is null then 'missing' end as state,
+       case when c.oid is null then 'missing' when nobody.copies then 'copy interrupted' end as state,
        case when c.oid is null then
-           'pglogical knows of it, and there is no such table here. Create it, or take it out of the replication set.'
+                'pglogical knows of it, and there is no such table here. Create it, or take it out of the replication set.'
+            when nobody.copies then
+                'The copy of the existing rows failed or was ended. It begins again by itself as long as the subscription is enabled.'
        end as description,
        l.sync_statuslsn as lsn, w.pid, true as is_subscribed
   from pglogical.local_sync_status l
@@ -15,6 +17,13 @@ select 'pglogical' as provider, s.sub_name::text as subscription, s.sub_id::bigi
                join pg_catalog.pg_stat_progress_copy p on p.pid = a.pid
               where a.application_name like '%\_copy') w
          on w.relid = c.oid and w.application_name = {copy_name}
+  -- A copy that waits for a lock shows no progress yet, but has its processes.
+  left join lateral (
+      select not exists (
+                 select from pg_catalog.pg_stat_get_activity(null) a
+                  where a.datid = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+                    and (a.application_name = {copy_name} or a.backend_type like 'pglogical sync %:' || s.sub_id)) as copies) nobody
+         on l.sync_status::text = 'd' and w.pid is null
  where l.sync_relname is not null
 union all
 -- Without a row of their own: part of the initial copy of the subscription, or streamed without ever having been copied.
