@@ -1,14 +1,18 @@
 //! The command line.
 
 pub(crate) const USAGE: &str = "usage: bench [--only SECTION] [--rows N] [--rounds N] [--backfill-rows N] [--backfill-rounds N]
+             [--status-tables N] [--status-rounds N]
 
   --only SECTION       rule: what a rule costs in apply, in the initial copy and in local writes;
-                       backfill: existing rows, against UPDATE (default: both)
+                       backfill: existing rows, against UPDATE;
+                       status: views and report, against plain queries of the catalogs (default: all)
   --rows N             rows of a measurement of apply and of the initial copy; a local INSERT takes twice as many
                        (default 500000, at least 10000)
   --rounds N           how often everything of the section rule is measured (default 3)
   --backfill-rows N    rows of the table that is backfilled (default 5000000, at least 100000)
-  --backfill-rounds N  how often everything of the section backfill is measured (default 1: one takes minutes)";
+  --backfill-rounds N  how often everything of the section backfill is measured (default 1: one takes minutes)
+  --status-tables N    tables of the largest subscription of the section status (default 10000, at least 1000)
+  --status-rounds N    how often everything of the section status is measured (default 21)";
 
 /// Below it a measurement is shorter than a few clock ticks, in which the kernel counts CPU time.
 const FEWEST_ROWS: u32 = 10_000;
@@ -16,11 +20,15 @@ const FEWEST_ROWS: u32 = 10_000;
 /// Below it a backfill is over before its transactions have been looked at a few times.
 const FEWEST_BACKFILL_ROWS: u32 = 100_000;
 
+/// A hundredth of it is measured, too.
+const FEWEST_STATUS_TABLES: u32 = 1_000;
+
 /// What can be measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
     Rule,
     Backfill,
+    Status,
 }
 
 pub(crate) struct Arguments {
@@ -30,6 +38,8 @@ pub(crate) struct Arguments {
     pub(crate) rounds: u32,
     pub(crate) backfill_rows: u32,
     pub(crate) backfill_rounds: u32,
+    pub(crate) status_tables: u32,
+    pub(crate) status_rounds: u32,
 }
 
 impl Arguments {
@@ -43,6 +53,8 @@ impl Arguments {
             rounds: 3,
             backfill_rows: 5_000_000,
             backfill_rounds: 1,
+            status_tables: 10_000,
+            status_rounds: 21,
         };
         while let Some(argument) = arguments.next() {
             let (target, least) = match argument.as_str() {
@@ -55,6 +67,8 @@ impl Arguments {
                 "--rounds" => (&mut parsed.rounds, 1),
                 "--backfill-rows" => (&mut parsed.backfill_rows, FEWEST_BACKFILL_ROWS),
                 "--backfill-rounds" => (&mut parsed.backfill_rounds, 1),
+                "--status-tables" => (&mut parsed.status_tables, FEWEST_STATUS_TABLES),
+                "--status-rounds" => (&mut parsed.status_rounds, 1),
                 _ => return Err(format!("unknown argument \"{argument}\"")),
             };
             *target = arguments
@@ -75,7 +89,8 @@ fn section(name: Option<&str>) -> Result<Section, String> {
     match name {
         Some("rule") => Ok(Section::Rule),
         Some("backfill") => Ok(Section::Backfill),
-        _ => Err("--only takes a section, rule or backfill".to_owned()),
+        Some("status") => Ok(Section::Status),
+        _ => Err("--only takes a section: rule, backfill or status".to_owned()),
     }
 }
 
@@ -96,6 +111,8 @@ mod tests {
             "20000",
             "--backfill-rows",
             "200000",
+            "--status-tables",
+            "2000",
         ])
         .unwrap()
         .unwrap();
@@ -104,12 +121,18 @@ mod tests {
             (arguments.backfill_rows, arguments.backfill_rounds),
             (200_000, 1)
         );
+        assert_eq!(
+            (arguments.status_tables, arguments.status_rounds),
+            (2000, 21)
+        );
     }
 
     #[test]
     fn one_section_or_all() {
         let all = parse(&[]).unwrap().unwrap();
-        assert!(all.wants(Section::Rule) && all.wants(Section::Backfill));
+        assert!(
+            all.wants(Section::Rule) && all.wants(Section::Backfill) && all.wants(Section::Status)
+        );
         let one = parse(&["--only", "backfill"]).unwrap().unwrap();
         assert!(!one.wants(Section::Rule) && one.wants(Section::Backfill));
     }
@@ -121,6 +144,8 @@ mod tests {
             &["--rounds", "0"],
             &["--backfill-rows", "99999"],
             &["--backfill-rounds", "0"],
+            &["--status-tables", "999"],
+            &["--status-rounds", "0"],
             &["--only", "everything"],
             &["--only"],
             &["--rows"],

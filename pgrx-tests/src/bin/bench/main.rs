@@ -1,6 +1,7 @@
 //! The benchmark: what a derived column costs a subscriber, in apply, in the initial copy and in local writes, for a
-//! rule of replwarden and for the other ways to derive a column; and how fast existing rows get their values. Throw-away
-//! clusters, one go; ratios, figures and machine on standard output as Markdown, progress on standard error.
+//! rule of replwarden and for the other ways to derive a column; how fast existing rows get their values; and how fast the
+//! status views answer. Throw-away clusters, one go; ratios, figures and machine on standard output as Markdown, progress on
+//! standard error.
 
 mod apply;
 mod arguments;
@@ -13,6 +14,7 @@ mod report;
 mod results;
 mod rounds;
 mod stand;
+mod status;
 mod variant;
 
 use std::process::ExitCode;
@@ -54,6 +56,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     if arguments.wants(Section::Backfill) {
         let report = backfill::run(arguments, load)?;
         print!("## Backfill of existing rows\n\n{report}");
+    }
+    if arguments.wants(Section::Status) {
+        let report = status::run(arguments, load)?;
+        print!("\n## Status of many tables\n\n{report}");
     }
     eprintln!("\n{:.0} s in all", started.elapsed().as_secs_f64());
     Ok(())
