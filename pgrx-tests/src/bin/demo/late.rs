@@ -4,6 +4,7 @@ use replwarden_tests::{DEFAULT_DEADLINE, Pair, wait_for_value};
 
 use crate::check::thousands;
 use crate::stage::{Node, heading, reason, say};
+use crate::status;
 
 const ROWS: usize = 500_000;
 
@@ -84,14 +85,16 @@ fn watch(subscriber: &mut Node) -> Result<(), String> {
         if !seen.is_under_way() {
             break;
         }
-        subscriber.run(PROGRESS)?;
         if number == 0 {
+            subscriber.run(PROGRESS)?;
             say(
                 "Whoever writes does not have to wait for it: the rule holds for each new version of a row.",
             );
             subscriber.run(&format!(
                 "update loan_archive set userid = 4711 where id = {ROWS} returning *"
             ))?;
+        } else {
+            status::show_under_way(subscriber)?;
         }
     }
     let end = wait_until_past(subscriber, f64::INFINITY)?;

@@ -1,9 +1,10 @@
 //! The demo: how a generated column gets lost in logical replication, and what replwarden does about it. It runs on
-//! throw-away clusters, checks every row, and fails when one is wrong.
+//! throw-away clusters, checks every row, and fails when one is wrong or the status at the end does not say that all is well.
 
 mod check;
 mod late;
 mod stage;
+mod status;
 mod story;
 mod table;
 
@@ -74,7 +75,8 @@ fn run(keep: bool) -> Result<(), String> {
             late::tell(&native)?;
             Ok(results)
         })
-        .and_then(|results| judge(&results));
+        .and_then(|results| judge(&results))
+        .and_then(|()| status::tell(&native));
     // Kept after a failure too: that is when one wants to look.
     if keep {
         leave_up(&native);

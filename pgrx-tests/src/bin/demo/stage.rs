@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stdout};
 
 use postgres::{Client, SimpleQueryMessage};
-use replwarden_tests::Cluster;
+use replwarden_tests::{Cluster, TextRow};
 
 use crate::table::Table;
 
@@ -45,6 +45,11 @@ impl Node {
 
     /// Shows a statement, runs it, shows its rows.
     pub(crate) fn run(&mut self, sql: &str) -> Result<(), String> {
+        self.rows_of(sql).map(drop)
+    }
+
+    /// The same, for a caller who wants to see the rows too.
+    pub(crate) fn rows_of(&mut self, sql: &str) -> Result<Vec<TextRow>, String> {
         self.print(sql);
         let answer = self
             .session
@@ -74,11 +79,15 @@ impl Node {
                 _ => {}
             }
         }
-        if let Some(table) = table {
-            print!("{}", table.render());
-        }
+        let rows = match table {
+            Some(table) => {
+                print!("{}", table.render());
+                table.rows
+            }
+            None => Vec::new(),
+        };
         println!();
-        Ok(())
+        Ok(rows)
     }
 
     pub(crate) fn session(&mut self) -> &mut Client {
