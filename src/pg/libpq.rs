@@ -1,6 +1,6 @@
 //! Connections to other servers through libpq, by which the subscription itself connects: a connection string means
-//! exactly the same. Nothing in here waits; the caller waits for the socket. (Only looking up a host name is up to the
-//! system's resolver, in libpq as in a walreceiver.)
+//! exactly the same. Nothing in here waits, but for the system's resolver ([`super::resolver`]); the caller waits for the
+//! socket.
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{self, NonNull};

@@ -14,6 +14,7 @@ pub(crate) mod lock;
 pub(crate) mod name;
 pub(crate) mod raw;
 pub(crate) mod relation;
+pub(crate) mod resolver;
 pub(crate) mod result_set;
 pub(crate) mod row_pass;
 pub(crate) mod session;

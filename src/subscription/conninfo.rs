@@ -1,6 +1,7 @@
 //! Connection strings as people may see them.
 
 use crate::pg::libpq::{self, Keyword};
+use crate::pg::resolver;
 use std::ffi::CString;
 
 /// What is shown, in this order; everything else may be a secret, or holds none that helps.
@@ -43,6 +44,14 @@ impl Conninfo {
         };
         let mut keywords = keywords.iter();
         keywords.any(|one| one.name == "password" && !one.value.is_empty())
+    }
+
+    /// Hosts that have to be looked up to connect.
+    pub(crate) fn hosts_to_look_up(&self) -> Vec<String> {
+        match self {
+            Self::Read(keywords) => resolver::hosts_to_look_up(keywords),
+            Self::Unreadable | Self::Garbled => Vec::new(),
+        }
     }
 
     /// A message of libpq or of the publisher, in which no secret of the string may stand.

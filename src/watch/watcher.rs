@@ -31,8 +31,9 @@ pub(crate) struct Watcher {
     apart: HashMap<Key, f64>,
     /// Tables that the publisher has and the subscription does not know.
     absent: Vec<AbsentTable>,
-    /// A publisher has told what it publishes since `absent` was made.
+    /// A publisher has told what it publishes: reason for a look at once, and for finding out anew what is absent.
     has_new_catalog: bool,
+    is_absent_stale: bool,
     sampled_at: f64,
     /// Of the look that the board tells of.
     published_at: f64,
@@ -71,13 +72,16 @@ impl Watcher {
     pub(crate) fn look(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         self.last_look = Some(now);
+        // Taken before anything can fail: what fails is tried again at its time, not at once.
+        self.is_absent_stale |= std::mem::take(&mut self.has_new_catalog);
         self.sample = Sample::take()?;
         self.sampled_at = epoch();
         self.copies.look(&self.sample.unready, self.sampled_at);
         self.note_apart();
         self.forget();
-        if std::mem::take(&mut self.has_new_catalog) {
+        if self.is_absent_stale {
             self.absent = self.find_absent(&sample::subscribed()?);
+            self.is_absent_stale = false;
         }
         self.meet(now);
         self.has_news = true;

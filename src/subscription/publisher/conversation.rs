@@ -5,6 +5,7 @@ use super::history::History;
 use super::{Catalog, FACTS_QUESTION, Facts, PREPARATION};
 use crate::guc;
 use crate::pg::libpq::{Connection, Interest};
+use crate::pg::resolver::Lookup;
 use crate::subscription::conninfo::Conninfo;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ pub(crate) struct Interests {
 
 enum Phase {
     Apart,
+    LookingUp(Lookup),
     Connecting(Connection, Interest),
     Asking(Connection, Interest, Question),
     Idle(Connection),
@@ -57,6 +59,8 @@ pub(crate) struct Conversation {
     catalog_question: &'static CStr,
     interests: Interests,
     phase: Phase,
+    /// Was given up, and has still not come to its end.
+    pending_lookup: Option<Lookup>,
     /// This connection has given an answer.
     is_proven: bool,
     asked_at: f64,
@@ -99,6 +103,7 @@ impl Conversation {
             catalog_question,
             interests: Interests::default(),
             phase: Phase::Apart,
+            pending_lookup: None,
             is_proven: false,
             asked_at: 0.0,
             deadline: now,
@@ -130,6 +135,7 @@ impl Conversation {
             Phase::Connecting(connection, interest) | Phase::Asking(connection, interest, _) => {
                 Some((connection.socket(), *interest))
             }
+            Phase::LookingUp(lookup) => Some((lookup.socket(), Interest::Readable)),
             Phase::Apart | Phase::Idle(_) => None,
         }
     }
@@ -137,7 +143,7 @@ impl Conversation {
     /// When something is to be done at the latest.
     pub(crate) fn next_time(&self) -> Instant {
         match self.phase {
-            Phase::Connecting(..) | Phase::Asking(..) => self.deadline,
+            Phase::LookingUp(_) | Phase::Connecting(..) | Phase::Asking(..) => self.deadline,
             Phase::Apart | Phase::Idle(_) => self.next_round(),
         }
     }
@@ -186,13 +192,17 @@ impl Conversation {
         if is_ready {
             self.go_on(now);
         } else if is_waiting && now >= self.deadline {
-            let doing = match self.phase {
-                Phase::Connecting(..) => "accept a connection",
-                _ => "answer",
+            let what = match std::mem::replace(&mut self.phase, Phase::Apart) {
+                Phase::LookingUp(lookup) => {
+                    self.pending_lookup = Some(lookup);
+                    "the address of the publisher was not found"
+                }
+                Phase::Connecting(..) => "the publisher did not accept a connection",
+                _ => "the publisher did not answer",
             };
             let timeout = guc::probe_timeout().as_secs_f64();
             self.fail(
-                format!("timed out: the publisher did not {doing} within {timeout} s (replwarden.probe_timeout)"),
+                format!("timed out: {what} within {timeout} s (replwarden.probe_timeout)"),
                 now,
             );
         } else if !is_waiting && now >= self.next_round() {
@@ -218,6 +228,18 @@ impl Conversation {
                 now,
             );
         }
+        let hosts = self.conninfo.hosts_to_look_up();
+        if hosts.is_empty() {
+            return self.start(now);
+        }
+        // One at a time, however long it takes.
+        match self.pending_lookup.take().or_else(|| Lookup::start(hosts)) {
+            Some(lookup) => self.phase = Phase::LookingUp(lookup),
+            None => self.start(now),
+        }
+    }
+
+    fn start(&mut self, now: Instant) {
         match Connection::start(&self.text) {
             Ok(connection) => self.phase = Phase::Connecting(connection, Interest::Writable),
             Err(message) => self.fail(message, now),
@@ -226,6 +248,7 @@ impl Conversation {
 
     fn go_on(&mut self, now: Instant) {
         match std::mem::replace(&mut self.phase, Phase::Apart) {
+            Phase::LookingUp(lookup) if lookup.is_over() => self.start(now),
             Phase::Connecting(mut connection, _) => match connection.go_on_connecting() {
                 Ok(Some(interest)) => self.phase = Phase::Connecting(connection, interest),
                 // As a walreceiver has it (libpqrcv_connect of libpqwalreceiver.c): a superuser's password file or the
