@@ -68,7 +68,8 @@ pub(super) fn run(probe: bool) {
 #[derive(Default)]
 struct Watch {
     watcher: Watcher,
-    failure: Option<String>,
+    /// Why the last looks failed, if they did, and how many.
+    failure: Option<(String, u32)>,
 }
 
 impl Watch {
@@ -78,12 +79,7 @@ impl Watch {
         if self.watcher.is_due(Instant::now()) {
             match transaction::run(|| self.watcher.look()) {
                 Ok(()) => self.failure = None,
-                // Each only once, however often it comes.
-                Err(failure) if self.failure.as_ref() == Some(&failure.message) => {}
-                Err(failure) => {
-                    log("look at the subscriptions", &failure);
-                    self.failure = Some(failure.message);
-                }
+                Err(failure) => self.failed(&failure),
             }
         }
         self.watcher.advance(&[]);
@@ -98,6 +94,18 @@ impl Watch {
         self.watcher.advance(&woken.sockets);
         self.watcher.publish();
         woken.by_latch
+    }
+
+    /// Says it once, and only when it fails again: pglogical may be dropped while it is looked at.
+    fn failed(&mut self, failure: &Failure) {
+        let before = match &self.failure {
+            Some((message, times)) if *message == failure.message => *times,
+            _ => 0,
+        };
+        if before == 1 {
+            log("look at the subscriptions", failure);
+        }
+        self.failure = Some((failure.message.clone(), before.saturating_add(1)));
     }
 }
 

@@ -280,3 +280,35 @@ fn extension_that_comes_late(provider: Provider) {
     pair.on_subscriber("drop extension replwarden; create extension replwarden");
     status.wait_subscription("streams again", is_well);
 }
+
+#[test]
+fn quiet_worker_uses_no_transaction_ids() {
+    let pair = status::streaming(
+        status::builder(Provider::Native)
+            .subscriber_setting("autovacuum", "off")
+            .subscriber_setting("checkpoint_timeout", "1d")
+            .start(),
+    );
+    let status = Status::of(&pair);
+    pair.wait_copied();
+    pair.wait_caught_up();
+    let observe = || {
+        status.wait_looked();
+        pair.subscriber()
+            .rows_text(
+                pair.database(),
+                "select pg_snapshot_xmax(pg_current_snapshot())",
+            )
+            .concat()
+    };
+    // What has come with the subscription has an end.
+    let before = wait_for_value(
+        "two looks without a new transaction id",
+        DEFAULT_DEADLINE,
+        || (observe(), observe()),
+        |(one, other)| one == other,
+    );
+    for _ in 0..10 {
+        assert_eq!(observe(), before.1);
+    }
+}

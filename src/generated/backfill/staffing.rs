@@ -37,6 +37,13 @@ select count(*), coalesce(sum(least(b.workers, r.open)), 0)::bigint,
 
 /// Inside a transaction of the database's worker. Also ends backfills that have nothing left to do.
 pub(crate) fn staffing() -> Result<Staffing, Error> {
+    if !is_anything_unfinished()? {
+        return Ok(Staffing {
+            unfinished: 0,
+            useful: 0,
+            at_work: 0,
+        });
+    }
     let state = State::find()?;
     for ended in settle::settle(&state)? {
         super::failing::report_end(&ended);
@@ -50,6 +57,19 @@ pub(crate) fn staffing() -> Result<Staffing, Error> {
         })
     })?;
     found.into_iter().next().ok_or(Error::NotInstalled)
+}
+
+/// Most ticks end with this, without a transaction id, which a statement that may write would take.
+fn is_anything_unfinished() -> Result<bool, Error> {
+    let (schema, _) = spi::extension()?;
+    let schema = pgrx::spi::quote_identifier(schema);
+    spi::document(
+        &format!(
+            "select pg_catalog.to_json(exists (
+                 select from {schema}._repl_backfills b where b.state in ('queued', 'running')))::text"
+        ),
+        &[],
+    )
 }
 
 #[cfg(test)]
