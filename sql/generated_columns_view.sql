@@ -1,5 +1,8 @@
+-- Operators are resolved as this runs, and an exact match of a schema in which others may create comes before a cast.
+set local search_path = pg_catalog, pg_temp;
+
 -- Why a rule does not do its work everywhere; NULL when it does.
-create function _repl_rule_problem(rule oid)
+create function @extschema@._repl_rule_problem(rule oid)
     returns text
     language sql stable
 begin atomic
@@ -59,13 +62,13 @@ begin atomic
     )
     select problem.text from problem order by problem.rank, problem.text limit 1;
 end;
-comment on function _repl_rule_problem(oid) is
+comment on function @extschema@._repl_rule_problem(oid) is
     'internal: why a rule does not do its work everywhere';
 
-create view repl_generated_columns as
+create view @extschema@.repl_generated_columns as
     select t.tgrelid::regclass as relation,
            a.attname as column_name,
-           _repl_rule_expression(t.oid) as expression,
+           @extschema@._repl_rule_expression(t.oid) as expression,
            -- pg_trigger keeps arguments as bytes, each ended by a zero.
            pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1) as on_error,
            case when problem.text is not null then 'broken'
@@ -79,24 +82,24 @@ create view repl_generated_columns as
            coalesce(case when b.state = 'failed' then b.finished_at end, f.last_error_at) as last_error_at
       from pg_catalog.pg_trigger t
       join pg_catalog.pg_attribute a on a.attrelid = t.tgrelid and a.attnum = t.tgattr[0]
-      left join _repl_failure_counts() f on f.trigger = t.oid
+      left join @extschema@._repl_failure_counts() f on f.trigger = t.oid
       left join lateral (
-          select l.id, l.state, l.error, l.finished_at from repl_backfills l
+          select l.id, l.state, l.error, l.finished_at from @extschema@.repl_backfills l
            where l.relation = t.tgrelid order by l.id desc limit 1) b on true
-      cross join lateral (select _repl_rule_problem(t.oid) as text offset 0) problem
-     where t.tgfoid = '_repl_rule'::regproc and t.tgparentid = 0;
-comment on view repl_generated_columns is
+      cross join lateral (select @extschema@._repl_rule_problem(t.oid) as text offset 0) problem
+     where t.tgfoid = '@extschema@._repl_rule'::regproc and t.tgparentid = 0;
+comment on view @extschema@.repl_generated_columns is
     'derived columns: their rules, and whether they work';
-comment on column repl_generated_columns.relation is 'the table, or the partitioned table for all of its partitions';
-comment on column repl_generated_columns.column_name is 'the plain column that is derived';
-comment on column repl_generated_columns.expression is 'what it is derived from';
-comment on column repl_generated_columns.on_error is
+comment on column @extschema@.repl_generated_columns.relation is 'the table, or the partitioned table for all of its partitions';
+comment on column @extschema@.repl_generated_columns.column_name is 'the plain column that is derived';
+comment on column @extschema@.repl_generated_columns.expression is 'what it is derived from';
+comment on column @extschema@.repl_generated_columns.on_error is
     'fail: an error of the expression is the statement''s error; null: the column becomes NULL and the row is counted';
-comment on column repl_generated_columns.state is
+comment on column @extschema@.repl_generated_columns.state is
     'live; backfilling: a backfill of the table is queued or running; failing: rows became NULL because the expression failed, or the last backfill failed; broken: see last_error';
-comment on column repl_generated_columns.rows_failed is
+comment on column @extschema@.repl_generated_columns.rows_failed is
     'rows that became NULL since the rule was set, a backfill was asked for, or the server crashed, whichever came last';
-comment on column repl_generated_columns.last_error is
+comment on column @extschema@.repl_generated_columns.last_error is
     'what is broken and how to mend it, or why the last backfill failed, or the error of the last such row; errors only for the table''s owner and pg_monitor';
-comment on column repl_generated_columns.last_error_at is 'when that backfill failed, or the last such row was written';
-grant select on repl_generated_columns to public;
+comment on column @extschema@.repl_generated_columns.last_error_at is 'when that backfill failed, or the last such row was written';
+grant select on @extschema@.repl_generated_columns to public;
