@@ -3,7 +3,7 @@
 //! there is none.
 
 use super::{databases, shared};
-use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_shmem_init, pg_sys};
+use pgrx::{PGRXSharedMemory, PgLwLock, PgTryBuilder, pg_guard, pg_shmem_init, pg_sys};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
@@ -90,13 +90,13 @@ pub(crate) fn publish(part: Part, text: &[u8]) -> bool {
         let (pid, database) = unsafe { (pg_sys::MyProcPid, pg_sys::MyDatabaseId.to_u32()) };
         let mut board = BOARD.exclusive();
         let own = |place: &Place| place.pid == pid && place.database == database;
-        let index = board.0.iter().position(own).or_else(|| {
-            // Workers leave their places as they are when they end.
-            let mut places = board.0.iter();
-            places.position(|place| {
-                place.pid == 0 || place.database == database || !is_running(place.pid)
-            })
-        });
+        // Workers leave their places as they are when they end. A database has one place only.
+        let of_database = |place: &Place| place.pid != 0 && place.database == database;
+        let is_free = |place: &Place| place.pid == 0 || !is_running(place.pid);
+        let places = || board.0.iter();
+        let index = places()
+            .position(of_database)
+            .or_else(|| places().position(is_free));
         let Some(index) = index else {
             return false;
         };
@@ -149,7 +149,7 @@ pub(crate) fn read(part: Part) -> Option<Vec<u8>> {
         } else {
             own
         };
-        if segment.is_null() {
+        if segment.is_null() || pg_sys::dsm_segment_map_length(segment) < document.length {
             return None;
         }
         let start = pg_sys::dsm_segment_address(segment).cast::<u8>();
@@ -169,10 +169,13 @@ fn is_running(pid: i32) -> bool {
 impl Segment {
     fn create(size: usize) -> Option<Self> {
         // SAFETY: outside of a transaction no resource owner holds the segment, so it lives as long as this process.
-        let segment = unsafe {
-            let segment = pg_sys::dsm_create(size, pg_sys::DSM_CREATE_NULL_IF_MAXSEGMENTS as i32);
-            NonNull::new(segment)?
-        };
+        let create =
+            || unsafe { pg_sys::dsm_create(size, pg_sys::DSM_CREATE_NULL_IF_MAXSEGMENTS as i32) };
+        // It raises where there is no memory left for it (/dev/shm).
+        let segment = PgTryBuilder::new(create)
+            .catch_others(|_| std::ptr::null_mut())
+            .execute();
+        let segment = NonNull::new(segment)?;
         Some(Self { segment, size })
     }
 

@@ -78,8 +78,8 @@ impl Connection {
         unsafe { pq_sys::PQconnectionUsedPassword(self.as_ptr()) != 0 }
     }
 
-    /// Sends one statement with text parameters.
-    pub(crate) fn send(&mut self, sql: &CStr, parameters: &[CString]) -> Result<(), String> {
+    /// Sends one statement with text parameters, and says what to wait for.
+    pub(crate) fn send(&mut self, sql: &CStr, parameters: &[CString]) -> Result<Interest, String> {
         let values: Vec<*const c_char> = parameters.iter().map(|one| one.as_ptr()).collect();
         let none = ptr::null();
         // SAFETY: as many values as are counted, which libpq copies; without types, lengths and formats all are text.
@@ -100,7 +100,11 @@ impl Connection {
         if sent == 0 {
             return Err(self.error());
         }
-        self.flush().map(|_| ())
+        Ok(if self.flush()? {
+            Interest::Writable
+        } else {
+            Interest::Readable
+        })
     }
 
     /// Whether something is left to be sent.

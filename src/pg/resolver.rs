@@ -1,8 +1,9 @@
 //! Waiting for the system's resolver without standing still: libpq looks up host names by itself and waits for the answer,
-//! which may take half a minute when no name server answers. So a thread asks first; when it has an answer, whatever it is,
-//! libpq gets one as soon.
+//! which may take half a minute when no name server answers. So a thread asks first, and libpq is not called before there is
+//! an answer.
 
 use super::libpq::Keyword;
+use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
@@ -15,12 +16,20 @@ pub(crate) struct Lookup(UnixStream);
 impl Lookup {
     /// `None` if no thread can be started.
     pub(crate) fn start(hosts: Vec<String>) -> Option<Self> {
-        let (ours, theirs) = UnixStream::pair().ok()?;
+        let (ours, mut theirs) = UnixStream::pair().ok()?;
         ours.set_nonblocking(true).ok()?;
         let look_up = move || {
-            for host in hosts {
-                // Only how long it takes matters.
-                let _ = (host.as_str(), 0).to_socket_addrs();
+            let failures: Vec<String> = hosts
+                .iter()
+                .filter_map(|host| {
+                    let outcome = (host.as_str(), 0).to_socket_addrs();
+                    let error = outcome.err()?;
+                    Some(format!("could not look up host \"{host}\": {error}"))
+                })
+                .collect();
+            if failures.len() == hosts.len() {
+                // Nobody listens any more if it was given up.
+                let _ = theirs.write_all(failures.join("; ").as_bytes());
             }
             // The other end becomes readable when this one is closed.
             drop(theirs);
@@ -34,10 +43,14 @@ impl Lookup {
         self.0.as_raw_fd()
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        use std::io::Read;
-        // The end of the stream, as nothing is ever written; an error is that there is nothing yet.
-        (&self.0).read(&mut [0]).is_ok()
+    /// `None`: not over yet. An error: not one of the hosts was found.
+    pub(crate) fn result(&self) -> Option<Result<(), String>> {
+        let mut message = [0; 1024];
+        let length = (&self.0).read(&mut message).ok()?;
+        Some(match &message[..length] {
+            [] => Ok(()),
+            text => Err(String::from_utf8_lossy(text).into_owned()),
+        })
     }
 }
 
@@ -98,14 +111,24 @@ mod tests {
         assert!(hosts(&[("dbname", "shop")]).is_empty());
     }
 
-    #[test]
-    fn look_up_comes_to_an_end() {
-        let lookup = Lookup::start(vec!["localhost".to_owned()]);
+    /// What comes of looking up a host.
+    fn wait_for(host: &str) -> Result<(), String> {
+        let lookup = Lookup::start(vec![host.to_owned()]);
         let lookup = lookup.unwrap_or_else(|| unreachable!("a thread can be started"));
         let begun = std::time::Instant::now();
-        while !lookup.is_over() {
-            assert!(begun.elapsed().as_secs() < 60);
+        loop {
+            if let Some(result) = lookup.result() {
+                return result;
+            }
+            assert!(begun.elapsed().as_secs() < 120);
             thread::yield_now();
         }
+    }
+
+    #[test]
+    fn look_up_comes_to_an_end() {
+        assert_eq!(wait_for("localhost"), Ok(()));
+        let failed = wait_for("no such host");
+        assert!(failed.is_err_and(|text| text.contains("\"no such host\"")));
     }
 }

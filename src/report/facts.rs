@@ -12,6 +12,8 @@ pub(crate) struct Report {
     pub(crate) version: String,
     pub(crate) server_version: String,
     pub(crate) preloaded: bool,
+    /// The server is in recovery.
+    pub(crate) standby: bool,
     /// When the worker of this database last looked.
     pub(crate) sampled_at: Option<f64>,
     pub(crate) watch_interval: f64,

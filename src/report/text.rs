@@ -108,7 +108,11 @@ fn title(report: &Report) -> Vec<String> {
 /// What cannot be known at the moment, and why.
 fn notes(report: &Report) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
-    if !report.preloaded {
+    if report.standby {
+        notes.push(
+            "This server is a standby: what replicates runs on the primary, and nobody watches here.".to_owned(),
+        );
+    } else if !report.preloaded {
         notes.push(
             "replwarden is not preloaded. So lag, slots and speeds over the last samples are not known, and backfills do not \
              go on by themselves after a restart. To change that, set shared_preload_libraries = 'replwarden' (beside what is \
@@ -118,7 +122,7 @@ fn notes(report: &Report) -> Vec<String> {
     } else if let Some(note) = idle_worker(report) {
         notes.push(note);
     }
-    if report.preloaded && !report.probing {
+    if report.preloaded && !report.probing && !report.standby {
         notes.push(
             "The publisher is not asked (replwarden.probe_publisher is off), so the lag and its slot are not known."
                 .to_owned(),

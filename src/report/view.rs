@@ -4,7 +4,7 @@ use super::facts::{Backfill, DerivedColumn, Report, Subscription, Table};
 use super::text;
 use crate::error::Error;
 use crate::guc;
-use crate::pg::{databases, shared, spi, version};
+use crate::pg::{databases, session, shared, spi, version};
 use crate::subscription::publisher::epoch;
 use crate::subscription::status::{self, Overview};
 use pgrx::JsonB;
@@ -61,6 +61,7 @@ fn report(only: Option<String>) -> Result<Report, Error> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         server_version: version::server_version(),
         preloaded: shared::is_preloaded(),
+        standby: session::is_in_recovery(),
         sampled_at: overview.sampled_at,
         watch_interval: guc::watch_interval().as_secs_f64(),
         probing: guc::probe_publisher(),

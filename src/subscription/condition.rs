@@ -1,8 +1,7 @@
 //! In which state a subscription is, and why, as far as the facts at hand say it: a pure decision.
 
 use super::known::{KnownPublisher, KnownSubscription};
-use super::provider::{Provider, Subscription, Worker};
-use super::quote::literal;
+use super::provider::{Subscription, Worker};
 
 /// Behind by so much, a subscription is catching up.
 const BEHIND_SECONDS: f64 = 10.0;
@@ -46,6 +45,7 @@ pub(crate) enum Cause {
     SlotInUse,
     WorkerPoolExhausted,
     LauncherMissing,
+    Standby,
     InitializationFailed,
     LockWait,
     SyncQueued,
@@ -63,6 +63,7 @@ impl Cause {
             Self::SlotInUse => "slot_in_use",
             Self::WorkerPoolExhausted => "worker_pool_exhausted",
             Self::LauncherMissing => "launcher_missing",
+            Self::Standby => "standby",
             Self::InitializationFailed => "initialization_failed",
             Self::LockWait => "lock_wait",
             Self::SyncQueued => "sync_queued",
@@ -93,8 +94,10 @@ pub(crate) fn condition(
     around: &Surroundings,
 ) -> (State, Option<Cause>) {
     if !subscription.enabled {
-        let errors = subscription.apply_errors.unwrap_or(0) + subscription.sync_errors.unwrap_or(0);
-        let cause = if subscription.disable_on_error && errors > 0 {
+        // Counters never go back: only an error since then can have disabled it.
+        let before = around.known.and_then(|known| known.errors_when_enabled);
+        let is_after_error = before.is_some_and(|before| subscription.errors() > before);
+        let cause = if subscription.disable_on_error && is_after_error {
             Cause::DisabledOnError
         } else {
             Cause::Disabled
@@ -103,12 +106,12 @@ pub(crate) fn condition(
     }
     let Some(worker) = &subscription.worker else {
         return match subscription.hindrance.as_deref() {
-            None => (State::Retrying, Some(why_apart(around))),
+            None => (State::Retrying, Some(why_apart(subscription, around))),
             Some(word) => (State::Down, Some(hindrance(word))),
         };
     };
     if subscription.has_heard == Some(false) {
-        return (State::Retrying, Some(why_apart(around)));
+        return (State::Retrying, Some(why_apart(subscription, around)));
     }
     if subscription.is_copying() {
         return copying(subscription, worker, around);
@@ -165,7 +168,7 @@ fn has_waited(worker: &Worker, around: &Surroundings) -> bool {
 }
 
 /// Why there is no worker that hears from the publisher.
-fn why_apart(around: &Surroundings) -> Cause {
+fn why_apart(subscription: &Subscription, around: &Surroundings) -> Cause {
     let Some(known) = around.known else {
         return Cause::Unknown;
     };
@@ -180,7 +183,11 @@ fn why_apart(around: &Surroundings) -> Cause {
         ) => {
             if slot.row.is_invalidated() {
                 Cause::SlotInvalidated
-            } else if slot.row.active && is_used_by_others(publisher, known) {
+            } else if slot.row.active
+                // A worker that has not heard yet may be the user.
+                && subscription.worker.is_none()
+                && is_used_by_others(publisher, known)
+            {
                 Cause::SlotInUse
             } else {
                 Cause::Unknown
@@ -200,79 +207,15 @@ fn hindrance(word: &str) -> Cause {
     match word {
         "worker_pool_exhausted" => Cause::WorkerPoolExhausted,
         "launcher_missing" => Cause::LauncherMissing,
+        "standby" => Cause::Standby,
         "initialization_failed" => Cause::InitializationFailed,
         _ => Cause::Unknown,
     }
 }
 
-/// What to do about it: SQL that can be pasted, with a comment where it is for the publisher. `None`: nothing has to be
-/// done.
-pub(crate) fn remedy(
-    provider: &dyn Provider,
-    subscription: &Subscription,
-    cause: Option<Cause>,
-) -> Option<String> {
-    let name = &subscription.subscription;
-    let slot = subscription.slot_name.as_deref().unwrap_or_default();
-    Some(match cause? {
-        Cause::Disabled => provider.enable(name),
-        Cause::DisabledOnError => format!(
-            "{} -- after mending what the server log names",
-            provider.enable(name)
-        ),
-        Cause::PublisherUnreachable => format!(
-            "-- see that the publisher runs and lets this server in (address, port, pg_hba.conf, password),\n\
-             -- or say where it is now: {}",
-            provider.change_connection(name)
-        ),
-        Cause::SlotMissing | Cause::SlotInvalidated => provider.start_over(name),
-        Cause::SlotInUse => format!(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = {}; \
-             -- on the publisher, unless another subscriber is meant to use the slot",
-            literal(slot)
-        ),
-        Cause::WorkerPoolExhausted => "ALTER SYSTEM SET max_logical_replication_workers = 16; \
-             ALTER SYSTEM SET max_worker_processes = 32; -- and restart the server"
-            .to_owned(),
-        Cause::LauncherMissing => {
-            "-- restart the server; its log says why the launcher of replication does not run".to_owned()
-        }
-        Cause::InitializationFailed => provider.start_over(name),
-        Cause::LockWait => {
-            let blockers = blockers(subscription);
-            if blockers.is_empty() {
-                return None;
-            }
-            format!(
-                "SELECT pg_terminate_backend(pid) FROM unnest('{{{}}}'::int[]) AS pid; -- ends those who hold the lock",
-                blockers.join(",")
-            )
-        }
-        Cause::SyncQueued => return None,
-        Cause::Unknown if subscription.tables_interrupted > 0 => {
-            "-- the server log says why the copy fails; the tables: SELECT * FROM repl_tables WHERE state = 'copy interrupted';"
-                .to_owned()
-        }
-        Cause::Unknown => "-- the server log says why the apply worker ends".to_owned(),
-    })
-}
-
-fn blockers(subscription: &Subscription) -> Vec<String> {
-    let workers = subscription.worker.iter().chain(&subscription.sync_workers);
-    let mut pids: Vec<i32> = workers
-        .filter_map(|one| one.blocked_by.as_ref())
-        .flatten()
-        .copied()
-        .collect();
-    pids.sort_unstable();
-    pids.dedup();
-    pids.iter().map(i32::to_string).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subscription::provider;
     use crate::subscription::publisher::{Slot, SlotRow};
 
     const NOW: f64 = 1000.0;
@@ -336,9 +279,18 @@ mod tests {
         assert_eq!(decide(&subscription, None, Lag::default()), by_hand);
         subscription.disable_on_error = true;
         assert_eq!(decide(&subscription, None, Lag::default()), by_hand);
-        subscription.apply_errors = Some(1);
+        subscription.apply_errors = Some(2);
+        let known = |errors| KnownSubscription {
+            errors_when_enabled: Some(errors),
+            ..KnownSubscription::default()
+        };
+        assert_eq!(decide(&subscription, None, Lag::default()), by_hand);
         assert_eq!(
-            decide(&subscription, None, Lag::default()),
+            decide(&subscription, Some(&known(2)), Lag::default()),
+            by_hand
+        );
+        assert_eq!(
+            decide(&subscription, Some(&known(1)), Lag::default()),
             (State::Disabled, Some(Cause::DisabledOnError))
         );
     }
@@ -470,20 +422,5 @@ mod tests {
             decide(&subscription, None, Lag::default()),
             (State::Stalled, Some(Cause::LockWait))
         );
-    }
-
-    #[test]
-    fn remedies_name_things_as_sql_has_to() {
-        let native = provider::named("native");
-        let mut subscription = running();
-        subscription.subscription = "odd \"sub\"".to_owned();
-        assert_eq!(
-            remedy(native, &subscription, Some(Cause::Disabled)).as_deref(),
-            Some("ALTER SUBSCRIPTION \"odd \"\"sub\"\"\" ENABLE;")
-        );
-        subscription.worker = Some(blocked(100.0));
-        let text = remedy(native, &subscription, Some(Cause::LockWait));
-        assert!(text.is_some_and(|text| text.contains("'{5,7}'")));
-        assert_eq!(remedy(native, &subscription, None), None);
     }
 }

@@ -115,6 +115,18 @@ fn redact(keywords: &[Keyword], message: &str) -> String {
         .filter(|one| one.is_secret && !one.value.is_empty())
         .map(|one| one.value.as_str())
         .collect();
+    // Where a secret is so short, or a part of what is shown, what is left out would tell it.
+    let is_guessable = |secret: &str| {
+        let mut shown = keywords
+            .iter()
+            .filter(|one| SHOWN.contains(&one.name.as_str()));
+        secret.len() < 4 || shown.any(|one| one.value.contains(secret))
+    };
+    let mut told = secrets.iter().filter(|secret| message.contains(**secret));
+    if told.any(|secret| is_guessable(secret)) {
+        return "the publisher cannot be reached (its words are not shown: they hold the password, or a word like it)"
+            .to_owned();
+    }
     // A longer one may hold a shorter one.
     secrets.sort_by_key(|one| std::cmp::Reverse(one.len()));
     for secret in secrets {
@@ -177,13 +189,19 @@ mod tests {
     #[test]
     fn takes_every_secret_out_of_a_message() {
         let keywords = [
-            keyword("password", "abc", true),
+            keyword("password", "abcd", true),
             keyword("sslpassword", "abcdef", true),
             keyword("user", "me", false),
         ];
         assert_eq!(
-            redact(&keywords, "abcdef and abc of me"),
+            redact(&keywords, "abcdef and abcd of me"),
             "******** and ******** of me"
         );
+        let guessable = [
+            keyword("user", "postgresql", false),
+            keyword("password", "postgres", true),
+        ];
+        assert!(!redact(&guessable, "postgresql").contains("****"));
+        assert!(!redact(&[keyword("password", "x", true)], "xyx").contains("****"));
     }
 }

@@ -24,6 +24,10 @@ pub(crate) struct KnownSubscription {
     pub(crate) publisher: Option<KnownPublisher>,
     /// The publisher does not answer.
     pub(crate) is_unreachable: bool,
+    /// Errors that were counted when it was first seen enabled with `disable_on_error`.
+    pub(crate) errors_when_enabled: Option<i64>,
+    /// What is applied is beyond the publisher's WAL: it is another server, or an older state of it.
+    pub(crate) is_ahead: bool,
     /// Since when the worker sees no apply worker that hears from the publisher.
     pub(crate) apart_since: Option<f64>,
     /// What last went wrong in asking it.

@@ -8,6 +8,7 @@ mod pglogical;
 pub(crate) mod provider;
 pub(crate) mod publisher;
 pub(crate) mod quote;
+mod remedy;
 mod state;
 pub(crate) mod status;
 pub(crate) mod tables;

@@ -56,11 +56,8 @@ impl Provider for Native {
         )
     }
 
-    fn change_connection(&self, subscription: &str) -> String {
-        format!(
-            "ALTER SUBSCRIPTION {} CONNECTION '...'",
-            identifier(subscription)
-        )
+    fn change_connection(&self) -> &'static str {
+        "ALTER SUBSCRIPTION ... CONNECTION '...'"
     }
 
     fn start_over(&self, subscription: &str) -> String {

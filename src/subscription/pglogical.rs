@@ -71,11 +71,8 @@ impl Provider for Pglogical {
         )
     }
 
-    fn change_connection(&self, subscription: &str) -> String {
-        format!(
-            "pglogical.alter_node_add_interface(...), then pglogical.alter_subscription_interface({}, ...)",
-            literal(subscription)
-        )
+    fn change_connection(&self) -> &'static str {
+        "pglogical.alter_node_add_interface(...), then pglogical.alter_subscription_interface(...)"
     }
 
     fn start_over(&self, subscription: &str) -> String {

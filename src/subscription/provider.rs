@@ -36,8 +36,8 @@ pub(crate) trait Provider: Sync {
     /// The statement that takes up tables that are published and not subscribed, where there is one for all.
     fn refresh(&self, subscription: &str) -> String;
 
-    /// How to change where the subscription connects to: for a comment.
-    fn change_connection(&self, subscription: &str) -> String;
+    /// How to change where a subscription connects to: for a comment, and so without its name.
+    fn change_connection(&self) -> &'static str;
 
     /// What to do where the replication slot is lost, with all that it had to keep.
     fn start_over(&self, subscription: &str) -> String;
@@ -84,6 +84,8 @@ pub(crate) struct Subscription {
     /// Its owner may connect with a password of the connection string only (16+).
     pub(crate) must_use_password: bool,
     pub(crate) disable_on_error: bool,
+    /// `max_logical_replication_workers` and `max_worker_processes`
+    pub(crate) pools: (i32, i32),
     pub(crate) slot_name: Option<String>,
     /// Publications, or replication sets.
     pub(crate) publications: Vec<String>,
@@ -121,6 +123,11 @@ impl Subscription {
     /// Some table is not ready, or the whole subscription has just begun (pglogical).
     pub(crate) fn is_copying(&self) -> bool {
         self.tables_ready < self.tables_total || self.initial_code.is_some()
+    }
+
+    /// Errors that were counted.
+    pub(crate) fn errors(&self) -> i64 {
+        self.apply_errors.unwrap_or(0) + self.sync_errors.unwrap_or(0)
     }
 
     /// No apply worker hears from the publisher.

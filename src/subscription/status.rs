@@ -6,6 +6,7 @@ use super::conninfo::Conninfo;
 use super::known::{Known, KnownPublisher, KnownSubscription};
 use super::provider::{self, Subscription};
 use super::publisher::{epoch, retention_warning};
+use super::remedy::remedy;
 use crate::error::Error;
 use crate::guc;
 use crate::pg::applied;
@@ -49,6 +50,9 @@ pub(crate) struct Status {
     pub(crate) copy_eta: Option<f64>,
     pub(crate) asked_at: Option<f64>,
 }
+
+/// What is longer is shown as this, in seconds: ten years. An interval does not hold everything that a float does.
+const LONGEST: f64 = 315_360_000.0;
 
 /// All subscriptions of this database.
 pub(crate) struct Overview {
@@ -109,9 +113,12 @@ pub(crate) fn status(
     let publisher = known.and_then(|known| known.publisher.as_ref());
     let slot = publisher.and_then(|publisher| publisher.slot.as_ref());
     let applied_lsn = applied_lsn(subscription, publisher);
-    let lag = publisher.map_or_else(Lag::default, |publisher| {
-        lag(publisher, applied_lsn, committed_at(subscription), now)
-    });
+    let is_ahead = known.is_some_and(|known| known.is_ahead);
+    let lag = publisher
+        .filter(|_| !is_ahead)
+        .map_or_else(Lag::default, |publisher| {
+            lag(publisher, applied_lsn, committed_at(subscription), now)
+        });
     let around = Surroundings {
         known,
         lag,
@@ -121,7 +128,7 @@ pub(crate) fn status(
     let (state, cause) = condition::condition(subscription, &around);
     let retained_bytes = publisher
         .zip(slot.and_then(|slot| slot.restart_lsn))
-        .map(|(publisher, restart)| (publisher.lsn - restart).max(0));
+        .map(|(publisher, restart)| publisher.lsn.saturating_sub(restart).max(0));
     let copy = known
         .filter(|_| matches!(state, State::Copying | State::Stalled))
         .and_then(|known| known.copy.as_ref());
@@ -153,7 +160,7 @@ pub(crate) fn status(
         sync_errors: subscription.sync_errors,
         last_error: known.and_then(|known| known.error.clone()),
         last_error_at: known.and_then(|known| known.error_at),
-        remedy: condition::remedy(provider, subscription, cause),
+        remedy: remedy(provider, subscription, cause),
         slot_active: slot.map(|slot| slot.row.active),
         restart_lsn: slot.and_then(|slot| slot.restart_lsn),
         retained_bytes,
@@ -162,7 +169,7 @@ pub(crate) fn status(
         warning: warning(subscription, known, retained_bytes),
         copy_percent: copy.map(|copy| copy.percent),
         copy_bytes_per_second: copy.and_then(|copy| copy.bytes_per_second),
-        copy_eta: copy.and_then(|copy| copy.seconds_left),
+        copy_eta: copy.and_then(|copy| copy.seconds_left.map(|left| left.min(LONGEST))),
         asked_at: publisher.map(|publisher| publisher.asked_at),
     }
 }
@@ -204,7 +211,7 @@ fn lag(
     let Some(applied) = applied_lsn else {
         return Lag::default();
     };
-    let bytes = (publisher.lsn - applied).max(0);
+    let bytes = publisher.lsn.saturating_sub(applied).max(0);
     let seconds = if bytes == 0 {
         Some(0.0)
     } else {
@@ -213,7 +220,7 @@ fn lag(
         [since_commit, since_level]
             .into_iter()
             .flatten()
-            .map(|seconds| seconds.max(0.0))
+            .map(|seconds| seconds.clamp(0.0, LONGEST))
             .reduce(f64::min)
     };
     Lag {
@@ -229,6 +236,13 @@ fn warning(
 ) -> Option<String> {
     let known = known?;
     let mut warnings = Vec::new();
+    if known.is_ahead {
+        warnings.push(
+            "What is applied here is beyond the end of the publisher's WAL: it is another server, or was restored from a \
+             backup. Changes up to that position are skipped without a word."
+                .to_owned(),
+        );
+    }
     if let Some(publisher) = &known.publisher
         && let Some(slot) = &publisher.slot
     {
@@ -245,7 +259,10 @@ fn warning(
             known.publications_missing.join(", ")
         ));
     }
-    if known.tables_absent > 0 && subscription.provider == "native" {
+    if known.tables_absent > 0
+        && subscription.provider == "native"
+        && !subscription.subscription.contains(char::is_control)
+    {
         let tables = match known.tables_absent {
             1 => "1 published table is".to_owned(),
             number => format!("{number} published tables are"),

@@ -113,7 +113,7 @@ impl Copies {
             let name = (table.schema_name.as_str(), table.table_name.as_str());
             sizes.insert(name, (table.bytes?, table.rows));
         }
-        let total: i64 = sizes.values().map(|(bytes, _)| bytes).sum();
+        let total: f64 = sizes.values().map(|(bytes, _)| *bytes as f64).sum();
         let mut left = 0.0;
         let mut unready = unready.iter().filter(|table| table.is_to_copy).peekable();
         unready.peek()?;
@@ -122,13 +122,13 @@ impl Copies {
                 sizes.get(&(table.schema_name.as_str(), table.table_name.as_str()))?;
             left += *bytes as f64 * (1.0 - table.fraction(*bytes, *rows));
         }
-        let done = total as f64 - left;
+        let done = total - left;
         let growth = self.subscriptions.entry(key.clone()).or_default();
         growth.add(now, done);
         let bytes_per_second = growth.per_second();
         Some(KnownCopy {
-            percent: if total > 0 {
-                100.0 * done / total as f64
+            percent: if total > 0.0 {
+                100.0 * done / total
             } else {
                 0.0
             },

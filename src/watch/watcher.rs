@@ -13,6 +13,9 @@ use crate::subscription::known::{
 use crate::subscription::provider::{self, Subscription};
 use crate::subscription::publisher::{Catalog, Conversation, Interests, PublishedTable, epoch};
 use crate::subscription::status;
+use pgrx::PgLogLevel;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
@@ -29,6 +32,12 @@ pub(crate) struct Watcher {
     states: HashMap<Key, (String, Option<f64>)>,
     /// Subscriptions without an apply worker that hears from the publisher, and since when.
     apart: HashMap<Key, f64>,
+    /// Errors that were counted of each subscription when it was first seen enabled with `disable_on_error`.
+    errors: HashMap<Key, i64>,
+    /// Those that are.
+    armed: HashSet<Key>,
+    /// What the subscriptions subscribe to, when `absent` was made.
+    subscribed: Vec<(Key, i32, Vec<String>)>,
     /// Tables that the publisher has and the subscription does not know.
     absent: Vec<AbsentTable>,
     /// A publisher has told what it publishes: reason for a look at once, and for finding out anew what is absent.
@@ -39,6 +48,8 @@ pub(crate) struct Watcher {
     published_at: f64,
     /// What the board says is not what is known now.
     has_news: bool,
+    /// It was said that there is no room for it.
+    has_complained: bool,
 }
 
 impl Watcher {
@@ -78,8 +89,14 @@ impl Watcher {
         self.sampled_at = epoch();
         self.copies.look(&self.sample.unready, self.sampled_at);
         self.note_apart();
+        self.note_errors();
         self.forget();
-        if self.is_absent_stale {
+        let subscribed = self.sample.subscriptions.iter();
+        let subscribed: Vec<_> = subscribed
+            .map(|one| (key(one), one.tables_total, one.publications.clone()))
+            .collect();
+        if self.is_absent_stale || subscribed != self.subscribed {
+            self.subscribed = subscribed;
             self.absent = self.find_absent(&sample::subscribed()?);
             self.is_absent_stale = false;
         }
@@ -119,17 +136,51 @@ impl Watcher {
         };
         let tables = KnownTables {
             sizes: self.sizes(),
-            absent: self.absent.clone(),
+            absent: self
+                .absent
+                .iter()
+                .filter(|one| self.is_told(one))
+                .cloned()
+                .collect(),
             rates: self.copies.rates(),
         };
         self.published_at = self.sampled_at;
-        for (part, text) in [
+        let is_laid_out = [
             (Part::Subscriptions, serde_json::to_vec(&known)),
             (Part::Tables, serde_json::to_vec(&tables)),
-        ] {
-            // Numbers, strings and lists of them can always be written.
-            let _ = text.map(|text| board::publish(part, &text));
+        ]
+        .into_iter()
+        .all(|(part, text)| text.is_ok_and(|text| board::publish(part, &text)));
+        if !is_laid_out && !std::mem::replace(&mut self.has_complained, true) {
+            complain();
         }
+    }
+
+    /// The publisher says so, and answers at present.
+    fn is_told(&self, table: &AbsentTable) -> bool {
+        let mut subscriptions = self.sample.subscriptions.iter();
+        let subscription =
+            subscriptions.find(|one| (&one.provider, one.id) == (&table.provider, table.id));
+        subscription
+            .and_then(|one| self.conversations.get(&address(one)))
+            .is_some_and(|one| one.catalog().is_some())
+    }
+
+    fn note_errors(&mut self) {
+        let subscriptions = &self.sample.subscriptions;
+        self.errors
+            .retain(|known, _| subscriptions.iter().any(|one| key(one) == *known));
+        // From then on the first error disables it.
+        for one in subscriptions.iter().filter(|one| one.enabled) {
+            let known = self.errors.entry(key(one)).or_insert(0);
+            if !one.disable_on_error || !self.armed.contains(&key(one)) {
+                *known = one.errors();
+            }
+        }
+        let armed = subscriptions
+            .iter()
+            .filter(|one| one.enabled && one.disable_on_error);
+        self.armed = armed.map(key).collect();
     }
 
     fn note_apart(&mut self) {
@@ -190,6 +241,12 @@ impl Watcher {
             publisher: conversation.and_then(|one| publisher(subscription, one)),
             is_unreachable: conversation.is_some_and(Conversation::is_failing),
             apart_since: self.apart.get(&key).copied(),
+            errors_when_enabled: self.errors.get(&key).copied(),
+            is_ahead: conversation
+                .and_then(Conversation::facts)
+                // What is applied was read before the publisher was asked where its WAL ends.
+                .filter(|heard| heard.asked_at > self.sampled_at)
+                .is_some_and(|heard| subscription.applied_lsn > Some(heard.answer.lsn)),
             tables_published: catalog.map(|catalog| {
                 let tables = catalog.tables_of(&subscription.publications);
                 i32::try_from(tables.count()).unwrap_or(i32::MAX)
@@ -203,7 +260,7 @@ impl Watcher {
             known.error = Some(message.clone());
             known.error_at = Some(*at);
         }
-        let absent = self.absent.iter();
+        let absent = self.absent.iter().filter(|_| catalog.is_some());
         let absent = absent.filter(|table| (table.provider.as_str(), table.id) == (&key.0, key.1));
         known.tables_absent = i32::try_from(absent.count()).unwrap_or(i32::MAX);
         known.copy = catalog.and_then(|catalog| {
@@ -285,6 +342,17 @@ impl Watcher {
             .into_iter()
             .flat_map(move |catalog| catalog.tables_of(&publications).collect::<Vec<_>>())
     }
+}
+
+fn complain() {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+        "replwarden: there is no shared memory for what publishers say",
+        "replwarden",
+    )
+    .set_detail("Lag, slots and sizes are not shown.")
+    .set_hint("Look at the space in /dev/shm, and at dynamic_shared_memory_type.")
+    .report(PgLogLevel::WARNING);
 }
 
 fn key(subscription: &Subscription) -> Key {

@@ -8,11 +8,12 @@ use crate::guc;
 use crate::pg::lock::{self, SessionLock};
 use crate::pg::shared::{self, Message};
 use crate::pg::transaction::{self, Failure};
-use crate::pg::{background, databases};
+use crate::pg::{background, databases, session};
 use crate::watch::Watcher;
 use pgrx::PgLogLevel;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
+use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 /// How often it looks.
@@ -21,6 +22,8 @@ const TICK: Duration = Duration::from_secs(1);
 const LONGEST_TICK: Duration = Duration::from_secs(60);
 /// Backfill workers are given this time to show themselves before others are started.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+const LOCK_TIMEOUT: (&CStr, &CStr) = (c"lock_timeout", c"500ms");
 
 /// As a probe, only tells the launcher whether the extension is there.
 pub(super) fn run(probe: bool) {
@@ -77,12 +80,17 @@ impl Watch {
     /// True if this process's latch was set.
     fn go_on(&mut self, end: Instant) -> bool {
         if self.watcher.is_due(Instant::now()) {
-            match transaction::run(|| self.watcher.look()) {
+            // A catalog that somebody has locked is looked at another time: this worker has more to do, and must notice
+            // that somebody wants the database for himself.
+            let look = || session::with_settings(&[LOCK_TIMEOUT], || self.watcher.look());
+            match transaction::run(look) {
                 Ok(()) => self.failure = None,
                 Err(failure) => self.failed(&failure),
             }
         }
-        self.watcher.advance(&[]);
+        // What has come meanwhile, before anything is said to have come too late.
+        let come = background::wait_for_sockets(Duration::ZERO, &self.watcher.sockets());
+        self.watcher.advance(&come.sockets);
         self.watcher.publish();
         let now = Instant::now();
         let until = end.min(self.watcher.next_time(now));
@@ -93,7 +101,7 @@ impl Watch {
         );
         self.watcher.advance(&woken.sockets);
         self.watcher.publish();
-        woken.by_latch
+        come.by_latch || woken.by_latch
     }
 
     /// Says it once, and only when it fails again: pglogical may be dropped while it is looked at.

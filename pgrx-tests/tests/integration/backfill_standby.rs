@@ -14,7 +14,7 @@ const OURS: &str = "select count(*) from pg_stat_activity where backend_type lik
 /// A hot standby of this cluster, which has caught up. It has a cluster's directory, port and life, and the primary's
 /// data.
 #[track_caller]
-fn standby_of(primary: &Cluster) -> Cluster {
+pub(crate) fn standby_of(primary: &Cluster) -> Cluster {
     let standby = Cluster::builder("standby").start();
     standby.stop(ShutdownMode::Fast);
     let data = standby.data_directory();

@@ -42,6 +42,7 @@ mod status;
 mod status_both;
 mod status_connection;
 mod status_copy;
+mod status_hostile;
 mod status_names;
 mod status_native;
 mod status_password;

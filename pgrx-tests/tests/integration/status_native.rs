@@ -341,6 +341,7 @@ fn disabled_by_an_error() {
     pair.on_subscriber("alter subscription sub set (disable_on_error = true)");
     let status = Status::of(&pair);
     status.wait_cause("streaming", None);
+    status.wait_looked();
     pair.on_subscriber("insert into item values (7)");
     pair.on_publisher("insert into item values (7)");
     let row = status.wait_cause("disabled", Some("disabled_on_error"));

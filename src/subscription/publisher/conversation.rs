@@ -61,6 +61,8 @@ pub(crate) struct Conversation {
     phase: Phase,
     /// Was given up, and has still not come to its end.
     pending_lookup: Option<Lookup>,
+    /// The time limit that this connection was prepared for.
+    prepared_for: Duration,
     /// This connection has given an answer.
     is_proven: bool,
     asked_at: f64,
@@ -104,6 +106,7 @@ impl Conversation {
             interests: Interests::default(),
             phase: Phase::Apart,
             pending_lookup: None,
+            prepared_for: Duration::ZERO,
             is_proven: false,
             asked_at: 0.0,
             deadline: now,
@@ -159,8 +162,9 @@ impl Conversation {
         self.facts.as_ref().filter(|_| self.failures == 0)
     }
 
+    /// Likewise.
     pub(crate) fn catalog(&self) -> Option<&Catalog> {
-        self.catalog.as_ref()
+        self.catalog.as_ref().filter(|_| self.failures == 0)
     }
 
     pub(crate) fn error(&self) -> Option<&(String, f64)> {
@@ -213,7 +217,10 @@ impl Conversation {
     fn begin(&mut self, now: Instant) {
         (self.last_round, self.pause) = (Some(now), None);
         match std::mem::replace(&mut self.phase, Phase::Apart) {
-            Phase::Idle(connection) => self.ask(connection, Question::Facts, now),
+            Phase::Idle(connection) if self.prepared_for == guc::probe_timeout() => {
+                self.ask(connection, Question::Facts, now);
+            }
+            Phase::Idle(connection) => self.ask(connection, Question::Preparation, now),
             _ => self.connect(now),
         }
     }
@@ -248,7 +255,11 @@ impl Conversation {
 
     fn go_on(&mut self, now: Instant) {
         match std::mem::replace(&mut self.phase, Phase::Apart) {
-            Phase::LookingUp(lookup) if lookup.is_over() => self.start(now),
+            Phase::LookingUp(lookup) => match lookup.result() {
+                None => self.phase = Phase::LookingUp(lookup),
+                Some(Ok(())) => self.start(now),
+                Some(Err(message)) => self.fail(message, now),
+            },
             Phase::Connecting(mut connection, _) => match connection.go_on_connecting() {
                 Ok(Some(interest)) => self.phase = Phase::Connecting(connection, interest),
                 // As a walreceiver has it (libpqrcv_connect of libpqwalreceiver.c): a superuser's password file or the
@@ -273,10 +284,11 @@ impl Conversation {
     fn ask(&mut self, mut connection: Connection, question: Question, now: Instant) {
         let (sql, parameters) = match question {
             // It gives up before we do.
-            Question::Preparation => (
-                PREPARATION,
-                vec![(guc::probe_timeout().as_millis() * 4 / 5).to_string()],
-            ),
+            Question::Preparation => {
+                self.prepared_for = guc::probe_timeout();
+                let milliseconds = self.prepared_for.as_millis() * 4 / 5;
+                (PREPARATION, vec![milliseconds.to_string()])
+            }
             Question::Facts => (FACTS_QUESTION, vec![array(&self.interests.slots)]),
             Question::Catalog => (
                 self.catalog_question,
@@ -293,7 +305,7 @@ impl Conversation {
         self.asked_at = epoch();
         self.deadline = now + guc::probe_timeout();
         match connection.send(sql, &parameters) {
-            Ok(()) => self.phase = Phase::Asking(connection, Interest::Readable, question),
+            Ok(interest) => self.phase = Phase::Asking(connection, interest, question),
             Err(message) => self.not_answered(connection, question, message, now),
         }
     }
@@ -396,6 +408,10 @@ impl Conversation {
 }
 
 fn read<T: DeserializeOwned>(answer: Option<String>) -> Result<T, String> {
+    // What no name has, and jsonb refuses.
+    if answer.as_ref().is_some_and(|text| text.contains("\\u0000")) {
+        return Err("the publisher's answer cannot be read: it holds a null character".to_owned());
+    }
     serde_json::from_str(&answer.unwrap_or_default())
         .map_err(|error| format!("the publisher's answer cannot be read: {error}"))
 }

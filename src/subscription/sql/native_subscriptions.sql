@@ -28,7 +28,9 @@ with mine as materialized (
      group by r.srsubid
 ), pool as materialized (
     select count(*) filter (where a.backend_type = 'logical replication launcher') as launchers,
-           count(*) filter (where a.backend_type like 'logical replication %worker') as workers
+           count(*) filter (where a.backend_type like 'logical replication %worker') as workers,
+           -- Whose places will be free again.
+           (select count(*) from pg_catalog.pg_stat_get_subscription(null) y where y.relid is not null) as passing
       from pg_catalog.pg_stat_get_activity(null) a
 )
 select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
@@ -40,6 +42,8 @@ select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
            'must_use_password', coalesce((s.facts ->> 'subpasswordrequired')::bool, false)
                                 and not coalesce(o.rolsuper, false),
            'disable_on_error', coalesce((s.facts ->> 'subdisableonerr')::bool, false),
+           'pools', pg_catalog.json_build_array(pg_catalog.current_setting('max_logical_replication_workers')::int,
+                                                pg_catalog.current_setting('max_worker_processes')::int),
            'slot_name', s.subslotname,
            'publications', s.subpublications,
            'origin', progress.local_id::bigint,
@@ -61,7 +65,8 @@ select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
            'sync_workers_limit', pg_catalog.current_setting('max_sync_workers_per_subscription')::int,
            'hindrance', case
                when w.pid is not null then null
-               when pool.workers >= pg_catalog.current_setting('max_logical_replication_workers')::int
+               when pg_catalog.pg_is_in_recovery() then 'standby'
+               when pool.workers - pool.passing >= pg_catalog.current_setting('max_logical_replication_workers')::int
                    then 'worker_pool_exhausted'
                when pool.launchers = 0 then 'launcher_missing' end))
        , '[]')::text

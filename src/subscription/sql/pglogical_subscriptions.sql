@@ -9,7 +9,10 @@ with here as (
            end as blocked_since
       from pg_catalog.pg_stat_get_activity(null) a
      where a.datid = (select oid from here)
-       and (a.backend_type like 'pglogical %' or a.application_name like '%\_copy')
+       -- The session of a copy sets session_replication_role, as only a superuser may.
+       and (a.backend_type like 'pglogical %'
+            or a.application_name like '%\_copy'
+               and a.usesysid in (select r.oid from pg_catalog.pg_authid r where r.rolsuper))
 ), counted as (
     select l.sync_subid, count(*) as total,
            count(*) filter (where l.sync_status::text in ('r', 'y')) as ready,
@@ -25,7 +28,7 @@ select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
            'enabled', s.sub_enabled,
            'conninfo', coalesce(i.if_dsn, ''),
            'slot_name', s.sub_slot_name,
-           'publications', s.sub_replication_sets,
+           'publications', coalesce(s.sub_replication_sets, '{}'),
            'origin', progress.local_id::bigint,
            'applied_lsn', progress.remote_lsn - '0/0',
            'worker', case when w.pid is not null then pg_catalog.json_build_object(
@@ -42,6 +45,7 @@ select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
            'initial_code', own.code,
            'hindrance', case
                when w.pid is not null then null
+               when pg_catalog.pg_is_in_recovery() then 'standby'
                -- What pglogical_sync_subscription() calls a nonrecoverable step.
                when own.code in ('s', 'd', 'c') then 'initialization_failed'
                when not exists (select from process p where p.backend_type like 'pglogical manager %')

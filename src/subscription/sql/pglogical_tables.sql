@@ -15,7 +15,8 @@ select 'pglogical' as provider, s.sub_name::text as subscription, s.sub_id::bigi
   left join (select p.relid, a.application_name, a.pid
                from pg_catalog.pg_stat_get_activity(null) a
                join pg_catalog.pg_stat_progress_copy p on p.pid = a.pid
-              where a.application_name like '%\_copy') w
+              where a.application_name like '%\_copy'
+                and a.usesysid in (select r.oid from pg_catalog.pg_authid r where r.rolsuper)) w
          on w.relid = c.oid and w.application_name = {copy_name}
   -- A copy that waits for a lock shows no progress yet, but has its processes.
   left join lateral (
@@ -45,7 +46,8 @@ select 'pglogical', s.sub_name::text, s.sub_id::bigint, c.oid, t.schema_name, t.
   left join (select p.relid, a.application_name, a.pid
                from pg_catalog.pg_stat_get_activity(null) a
                join pg_catalog.pg_stat_progress_copy p on p.pid = a.pid
-              where a.application_name like '%\_copy') w
+              where a.application_name like '%\_copy'
+                and a.usesysid in (select r.oid from pg_catalog.pg_authid r where r.rolsuper)) w
          on w.relid = c.oid and w.application_name = {copy_name}
  where t.provider = 'pglogical'
    and not exists (select from pglogical.local_sync_status l

@@ -3,7 +3,8 @@
 with process as materialized (
     select a.*, pg_catalog.regexp_match(a.backend_type, '^pglogical (\w+)(?: (.*))?$') as words
       from pg_catalog.pg_stat_get_activity(null) a
-     where a.backend_type like 'pglogical %' or a.application_name like '%\_copy'
+     where a.backend_type like 'pglogical %'
+        or a.application_name like '%\_copy' and a.usesysid in (select r.oid from pg_catalog.pg_authid r where r.rolsuper)
 )
 select 'pglogical' as provider, s.sub_name::text as subscription, p.words[1] as kind, null::oid as relation, p.pid
   from process p
