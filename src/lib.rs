@@ -1,7 +1,9 @@
 //! replwarden: for the subscriber of a PostgreSQL logical replication.
 //!
-//! `generated` computes derived columns for replicated rows and brings existing rows up, `subscription` puts
-//! replication states into words, `worker` runs what has to run without a session. Everything that needs `unsafe` is walled in by `pg`, but for the row trigger itself.
+//! `generated` computes derived columns for replicated rows and brings existing rows up; `subscription` knows what
+//! replicates and how it is doing, `watch` looks at it again and again, `report` says it to people; `worker` runs what has to
+//! run without a session. Everything that needs `unsafe` is walled in by `pg`, but for the row trigger and the entry points
+//! of workers.
 #![deny(unsafe_code)]
 
 use pgrx::prelude::*;

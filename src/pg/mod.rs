@@ -30,6 +30,7 @@ pub(crate) mod version;
 /// What PostgreSQL looks for beside a function written in C: that it follows the version-1 call convention.
 macro_rules! version_1 {
     ($($name:ident),*) => {$(
+        #[allow(unsafe_code)]
         #[unsafe(no_mangle)]
         #[doc(hidden)]
         extern "C" fn $name() -> &'static pgrx::pg_sys::Pg_finfo_record {

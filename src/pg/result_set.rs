@@ -1,8 +1,9 @@
 //! A query's rows as the rows of the function that runs it, without a detour: for functions that return thousands.
 
 use super::raw;
+use crate::error::Error;
 use pgrx::{IntoDatum, pg_sys};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// Runs a query, whose columns are of the types that the function declares, and makes its rows those of the call: a
 /// set-returning function in materialize mode, as `InitMaterializedSRF` of `utils/fmgr/funcapi.c` has it. Parameters are
@@ -10,7 +11,7 @@ use std::ffi::CStr;
 ///
 /// # Safety
 /// `call` comes from the server.
-pub(crate) unsafe fn materialize(
+unsafe fn materialize(
     call: pg_sys::FunctionCallInfo,
     sql: &CStr,
     parameters: &[String],
@@ -77,3 +78,39 @@ pub(crate) unsafe fn materialize(
     }
     pg_sys::Datum::null()
 }
+
+/// As `materialize`, or the error raised that kept the query from being made.
+///
+/// # Safety
+/// `call` comes from the server.
+pub(crate) unsafe fn answer(
+    call: pg_sys::FunctionCallInfo,
+    query: Result<(String, Vec<String>), Error>,
+) -> pg_sys::Datum {
+    match query {
+        Ok((sql, parameters)) => {
+            let sql = CString::new(sql).unwrap_or_default();
+            // SAFETY: the caller's promise.
+            unsafe { materialize(call, &sql, &parameters) }
+        }
+        Err(error) => error.raise(),
+    }
+}
+
+/// Defines a function in C whose rows are those of the query, with its parameters, that `$query` makes.
+macro_rules! result_set {
+    ($(#[$comment:meta])* $name:ident, $finfo:ident, $query:expr) => {
+        $(#[$comment])*
+        #[allow(unsafe_code)]
+        #[pgrx::pg_guard]
+        #[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name(
+            call: pgrx::pg_sys::FunctionCallInfo,
+        ) -> pgrx::pg_sys::Datum {
+            // SAFETY: called by the server.
+            unsafe { $crate::pg::result_set::answer(call, $query()) }
+        }
+        $crate::pg::version_1!($finfo);
+    };
+}
+pub(crate) use result_set;

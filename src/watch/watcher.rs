@@ -36,6 +36,8 @@ pub(crate) struct Watcher {
     errors: HashMap<Key, i64>,
     /// Those that are.
     armed: HashSet<Key>,
+    /// Subscriptions that have applied more than their publisher has.
+    ahead: HashSet<Key>,
     /// What the subscriptions subscribe to, when `absent` was made.
     subscribed: Vec<(Key, i32, Vec<String>)>,
     /// Tables that the publisher has and the subscription does not know.
@@ -96,8 +98,8 @@ impl Watcher {
             .map(|one| (key(one), one.tables_total, one.publications.clone()))
             .collect();
         if self.is_absent_stale || subscribed != self.subscribed {
-            self.subscribed = subscribed;
             self.absent = self.find_absent(&sample::subscribed()?);
+            self.subscribed = subscribed;
             self.is_absent_stale = false;
         }
         self.meet(now);
@@ -203,6 +205,7 @@ impl Watcher {
         self.copies.keep(&copying.map(key).collect());
         let present: HashSet<Key> = subscriptions.iter().map(key).collect();
         self.states.retain(|key, _| present.contains(key));
+        self.ahead.retain(|key| present.contains(key));
     }
 
     /// Sees to it that there is one conversation for each address, and none else.
@@ -230,9 +233,26 @@ impl Watcher {
         }
     }
 
-    fn know(&mut self, place: usize) -> KnownSubscription {
+    /// Whether what is applied is beyond the publisher's WAL. That can be told when it was read before the publisher was
+    /// asked where its WAL ends; until then holds what was told last.
+    fn note_ahead(&mut self, place: usize, key: &Key) {
         let subscription = &self.sample.subscriptions[place];
-        let key = key(subscription);
+        let conversation = self.conversations.get(&address(subscription));
+        match conversation.and_then(Conversation::facts) {
+            Some(heard) if heard.asked_at <= self.sampled_at => {}
+            Some(heard) if subscription.applied_lsn > Some(heard.answer.lsn) => {
+                self.ahead.insert(key.clone());
+            }
+            _ => {
+                self.ahead.remove(key);
+            }
+        }
+    }
+
+    fn know(&mut self, place: usize) -> KnownSubscription {
+        let key = key(&self.sample.subscriptions[place]);
+        self.note_ahead(place, &key);
+        let subscription = &self.sample.subscriptions[place];
         let conversation = self.conversations.get(&address(subscription));
         let catalog = conversation.and_then(Conversation::catalog);
         let mut known = KnownSubscription {
@@ -242,11 +262,7 @@ impl Watcher {
             is_unreachable: conversation.is_some_and(Conversation::is_failing),
             apart_since: self.apart.get(&key).copied(),
             errors_when_enabled: self.errors.get(&key).copied(),
-            is_ahead: conversation
-                .and_then(Conversation::facts)
-                // What is applied was read before the publisher was asked where its WAL ends.
-                .filter(|heard| heard.asked_at > self.sampled_at)
-                .is_some_and(|heard| subscription.applied_lsn > Some(heard.answer.lsn)),
+            is_ahead: self.ahead.contains(&key),
             tables_published: catalog.map(|catalog| {
                 let tables = catalog.tables_of(&subscription.publications);
                 i32::try_from(tables.count()).unwrap_or(i32::MAX)
