@@ -8,6 +8,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::SpiError;
 use pgrx::{PgLogLevel, pg_sys};
 
+/// How the message begins of a worker that waits for its subscription to be disabled.
+pub(crate) const HELD_BACK: &str = "the worker is held back";
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("argument \"{0}\" must not be null")]
@@ -141,8 +144,18 @@ pub(crate) enum Error {
     DamagedRule,
     #[error("subscription \"{name}\" does not exist")]
     UnknownSubscription { name: String, known: Vec<String> },
+    #[error("there are two subscriptions named \"{name}\"")]
+    AmbiguousSubscription { name: String, instead: String },
+    #[error("permission denied for table pglogical.subscription")]
+    PglogicalHidden { name: String },
+    #[error("subscription \"{name}\" is disabled")]
+    SubscriptionDisabled { name: String },
     #[error("what the server says of replication cannot be read: {0}")]
     UnreadableDocument(String),
+    #[error(
+        "the worker is held back: {crashes} of this subscription have crashed the server within replwarden.crash_loop_window"
+    )]
+    HeldBack { crashes: usize },
     #[error("extension replwarden is not installed in this database")]
     NotInstalled,
     #[error("a query of replwarden failed: {0}")]
@@ -155,9 +168,9 @@ impl Error {
             Self::NullArgument(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::UnknownTable { .. } => ERRCODE_UNDEFINED_TABLE,
             Self::NotATable { .. } => ERRCODE_WRONG_OBJECT_TYPE,
-            Self::NotTableOwner { .. } | Self::FunctionNotExecutable { .. } => {
-                ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
+            Self::NotTableOwner { .. }
+            | Self::FunctionNotExecutable { .. }
+            | Self::PglogicalHidden { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::UnknownColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
             Self::SystemColumn { .. } | Self::UnusableReference { .. } => {
                 ERRCODE_INVALID_COLUMN_REFERENCE
@@ -181,6 +194,7 @@ impl Error {
             | Self::RuleOfAncestor { .. }
             | Self::RuleOfPartition { .. }
             | Self::LaterTrigger { .. }
+            | Self::SubscriptionDisabled { .. }
             | Self::FunctionNeedsSearchPath { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::TriggerNameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
             Self::NoRule { .. }
@@ -191,6 +205,7 @@ impl Error {
             | Self::InvalidSample { .. }
             | Self::InvalidWorkers { .. }
             | Self::NotNullColumn { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::AmbiguousSubscription { .. } => ERRCODE_AMBIGUOUS_ALIAS,
             Self::NotOneExpression { .. } => ERRCODE_SYNTAX_ERROR,
             Self::ExpressionRefused { refusal, .. } | Self::NotPrepared { refusal, .. } => {
                 refusal.code
@@ -201,6 +216,7 @@ impl Error {
             }
             Self::NotFiredAsRowTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::NotARowOfATable => ERRCODE_DATATYPE_MISMATCH,
+            Self::HeldBack { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotInstalled => ERRCODE_UNDEFINED_OBJECT,
             Self::DamagedRule | Self::UnreadableDocument(_) | Self::Query(_) => {
                 ERRCODE_INTERNAL_ERROR

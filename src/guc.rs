@@ -1,4 +1,4 @@
-//! The settings. All of them reload with SIGHUP.
+//! The settings. All of them reload with SIGHUP, but for `error_slots`.
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::time::Duration;
@@ -11,6 +11,14 @@ static WATCH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static STALL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static PROBE_PUBLISHER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static PROBE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+/// In seconds.
+static EVENT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 86_400);
+
+static ERROR_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(256);
+static CRASH_LOOP_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(3);
+static CRASH_LOOP_WINDOW: GucSetting<i32> = GucSetting::<i32>::new(60_000);
+static BREAK_CRASH_LOOPS: GucSetting<bool> = GucSetting::<bool>::new(true);
+static RESTART_STALLED_WORKERS: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 pub(crate) fn init() {
     GucRegistry::define_int_guc(
@@ -48,7 +56,7 @@ pub(crate) fn init() {
         c"Sets how often the worker of a database looks at its subscriptions.",
         c"It also asks their publishers then.",
         &WATCH_INTERVAL,
-        100,
+        10,
         3_600_000,
         GucContext::Sighup,
         GucFlags::UNIT_MS,
@@ -81,6 +89,67 @@ pub(crate) fn init() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_int_guc(
+        c"replwarden.error_slots",
+        c"Sets how many different errors of replicating processes are kept in shared memory.",
+        c"The worker of the database writes them to its table within an interval; more than that at once are lost. Each takes 6 kB.",
+        &ERROR_SLOTS,
+        16,
+        8192,
+        // A session that loads the library may not define such a setting, and has no use for it.
+        if crate::pg::shared::is_preloading() {
+            GucContext::Postmaster
+        } else {
+            GucContext::Sighup
+        },
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"replwarden.crash_loop_threshold",
+        c"Sets how many crashes of a subscription's workers within crash_loop_window are a loop.",
+        c"The subscription is then disabled, if break_crash_loops is on.",
+        &CRASH_LOOP_THRESHOLD,
+        2,
+        50,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"replwarden.crash_loop_window",
+        c"Sets the time within which crashes of a subscription's workers are counted.",
+        c"Crashes further apart are no loop.",
+        &CRASH_LOOP_WINDOW,
+        100,
+        86_400_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_bool_guc(
+        c"replwarden.break_crash_loops",
+        c"Disables a subscription whose workers crash the server again and again.",
+        c"Otherwise the server restarts after each crash until somebody disables it.",
+        &BREAK_CRASH_LOOPS,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_bool_guc(
+        c"replwarden.restart_stalled_workers",
+        c"Ends an apply worker that hangs where a new one can help.",
+        c"The server starts another. Never one that applies a large transaction or waits for a lock.",
+        &RESTART_STALLED_WORKERS,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"replwarden.event_retention",
+        c"Sets for how long events are kept.",
+        c"Older ones are deleted from repl_events each hour, but for those that still go on.",
+        &EVENT_RETENTION,
+        60,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
     crate::pg::version::reserve_setting_prefix(c"replwarden");
 }
 
@@ -110,6 +179,30 @@ pub(crate) fn probe_publisher() -> bool {
 
 pub(crate) fn probe_timeout() -> Duration {
     milliseconds(&PROBE_TIMEOUT)
+}
+
+pub(crate) fn error_slots() -> usize {
+    usize::try_from(ERROR_SLOTS.get()).unwrap_or(0)
+}
+
+pub(crate) fn crash_loop_threshold() -> usize {
+    usize::try_from(CRASH_LOOP_THRESHOLD.get()).unwrap_or(usize::MAX)
+}
+
+pub(crate) fn crash_loop_window() -> Duration {
+    milliseconds(&CRASH_LOOP_WINDOW)
+}
+
+pub(crate) fn break_crash_loops() -> bool {
+    BREAK_CRASH_LOOPS.get()
+}
+
+pub(crate) fn restart_stalled_workers() -> bool {
+    RESTART_STALLED_WORKERS.get()
+}
+
+pub(crate) fn event_retention() -> Duration {
+    Duration::from_secs(u64::try_from(EVENT_RETENTION.get()).unwrap_or(0))
 }
 
 fn milliseconds(setting: &GucSetting<i32>) -> Duration {

@@ -1,6 +1,7 @@
 //! What each error means, and what to do about it.
 
 use super::Error;
+use crate::subscription::quote::literal;
 
 impl Error {
     /// What the matter is, and what to do about it.
@@ -260,8 +261,33 @@ impl Error {
                         [] => "This database has no subscription, native or of pglogical.".to_owned(),
                         known => format!("The subscriptions of this database: {}.", known.join(", ")),
                     },
-                    "Leave the name out to see all of them; subscriptions of another database are seen from there."
+                    "Use a name as repl_status() shows it; subscriptions of another database are seen from there."
                         .to_owned(),
+                );
+            }
+            Self::HeldBack { .. } => (
+                "replwarden disables the subscription before its worker can do so again.",
+                "SELECT * FROM repl_events says more; when the cause is mended, SELECT repl_enable(…).",
+            ),
+            Self::AmbiguousSubscription { instead, .. } => {
+                return (
+                    "One is native, the other one is pglogical's.".to_owned(),
+                    format!("Use the statement of the one that you mean: {instead}"),
+                );
+            }
+            Self::PglogicalHidden { name } => {
+                return (
+                    format!(
+                        "No native subscription of this database is named \"{name}\", and you may not see those of pglogical."
+                    ),
+                    "Ask a superuser, or one who may use the schema pglogical and read its tables."
+                        .to_owned(),
+                );
+            }
+            Self::SubscriptionDisabled { name } => {
+                return (
+                    "A subscription that is switched off has no worker to restart.".to_owned(),
+                    format!("SELECT repl_enable({});", literal(name)),
                 );
             }
             Self::NotInstalled => ("Its catalog is not there.", "CREATE EXTENSION replwarden;"),

@@ -2,7 +2,8 @@
 //! (`replorigin_session_origin_timestamp`) and shows it nowhere. Native and pglogical workers alike set it. Only where the
 //! library is preloaded.
 
-use super::shared;
+use super::clock::epoch_of;
+use super::{replication_process, shared};
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_shmem_init, pg_sys};
 use std::ffi::c_void;
 
@@ -55,7 +56,12 @@ unsafe extern "C-unwind" fn transaction_event(
     event: pg_sys::XactEvent::Type,
     _argument: *mut c_void,
 ) {
-    use pg_sys::XactEvent::{XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    use pg_sys::XactEvent::{XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PREPARE};
+    if event == XACT_EVENT_PRE_COMMIT {
+        return replication_process::before_commit();
+    }
+    // A worker's first transaction is the one in which it reads its subscription.
+    replication_process::register();
     // SAFETY: reads variables of this process, which are set in apply workers (access/transam/xact.c reads them likewise).
     let commit = unsafe {
         Commit {
@@ -98,11 +104,5 @@ pub(crate) fn committed_at(origin: u32, lsn: i64, pid: Option<i32>) -> Option<f6
     let commit = last.find(|one| u32::from(one.origin) == origin)?;
     let lsn = u64::try_from(lsn).ok()?;
     let is_of_this_origin = commit.lsn == lsn || Some(commit.pid) == pid && commit.lsn > lsn;
-    is_of_this_origin.then(|| epoch(commit.committed_at))
-}
-
-/// Microseconds since 2000, as the server counts, in seconds since 1970.
-fn epoch(timestamp: pg_sys::TimestampTz) -> f64 {
-    const DAYS: u32 = pg_sys::POSTGRES_EPOCH_JDATE - pg_sys::UNIX_EPOCH_JDATE;
-    timestamp as f64 / 1e6 + f64::from(DAYS * pg_sys::SECS_PER_DAY)
+    is_of_this_origin.then(|| epoch_of(commit.committed_at))
 }

@@ -165,6 +165,12 @@ pub(crate) fn begin(database: Option<pg_sys::Oid>, application_name: &str) {
     }
 }
 
+/// Ends this process; the postmaster starts it again after its restart time. (A worker that returns is never started again.)
+pub(crate) fn end_and_be_restarted() -> ! {
+    // SAFETY: outside of a transaction; what has to be released is released by the server's own callbacks.
+    unsafe { pg_sys::proc_exit(1) }
+}
+
 fn set(name: &CStr, value: &CStr) {
     // SAFETY: settings of the server's own, with values that it takes.
     unsafe {
@@ -182,10 +188,16 @@ fn set(name: &CStr, value: &CStr) {
 ///
 /// True if something has happened.
 pub(crate) fn wait(time: Duration) -> bool {
+    let woken = wait_for_latch(time);
+    heed_signals();
+    woken
+}
+
+fn wait_for_latch(time: Duration) -> bool {
     let milliseconds = time.as_millis().try_into().unwrap_or(i64::MAX);
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: the latch of this process.
-    let woken = unsafe {
+    unsafe {
         let woken_by = pg_sys::WaitLatch(
             pg_sys::MyLatch,
             events as c_int,
@@ -194,9 +206,7 @@ pub(crate) fn wait(time: Duration) -> bool {
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
         woken_by & pg_sys::WL_LATCH_SET as c_int != 0
-    };
-    heed_signals();
-    woken
+    }
 }
 
 /// What ended a wait for sockets.
@@ -209,8 +219,22 @@ pub(crate) struct Woken {
 
 /// As `wait`, and for sockets of libpq, too.
 pub(crate) fn wait_for_sockets(time: Duration, sockets: &[(i32, Interest)]) -> Woken {
+    let woken = wait_for_latch_and_sockets(time, sockets);
+    heed_signals();
+    woken
+}
+
+/// Likewise in the middle of a statement of a session, which may be cancelled.
+pub(crate) fn wait_for_sockets_in_session(time: Duration, sockets: &[(i32, Interest)]) -> Woken {
+    pgrx::check_for_interrupts!();
+    let woken = wait_for_latch_and_sockets(time, sockets);
+    pgrx::check_for_interrupts!();
+    woken
+}
+
+fn wait_for_latch_and_sockets(time: Duration, sockets: &[(i32, Interest)]) -> Woken {
     if sockets.is_empty() {
-        let by_latch = wait(time);
+        let by_latch = wait_for_latch(time);
         return Woken {
             by_latch,
             sockets: Vec::new(),
@@ -264,7 +288,6 @@ pub(crate) fn wait_for_sockets(time: Duration, sockets: &[(i32, Interest)]) -> W
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
     }
-    heed_signals();
     woken
 }
 

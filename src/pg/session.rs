@@ -101,3 +101,9 @@ pub(crate) fn is_read_committed() -> bool {
     // SAFETY: reads a setting of this backend.
     unsafe { pg_sys::XactIsoLevel <= pg_sys::XACT_READ_COMMITTED as i32 }
 }
+
+/// Whoever has called, outside of any function that runs with other rights, is a superuser.
+pub(crate) fn is_called_by_superuser() -> bool {
+    // SAFETY: reads a variable of this backend, and looks the role up.
+    unsafe { pg_sys::superuser_arg(pg_sys::GetOuterUserId()) }
+}

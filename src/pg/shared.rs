@@ -1,6 +1,6 @@
 //! Shared memory: what sessions and workers tell the launcher. There is none unless the library is preloaded.
 
-use super::{applied, board};
+use super::{applied, board, error_ring, log_hook, replication_process};
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_shmem_init, pg_sys};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,6 +24,10 @@ struct Mailbox {
     overflowed: bool,
     /// The latch of the launcher, in shared memory like every process's; 0: none runs.
     launcher: usize,
+    /// A crash after which something was tried, and how often.
+    tried: ((i32, u64), u32),
+    /// Nothing more has to be tried.
+    is_settled: bool,
 }
 
 impl Default for Mailbox {
@@ -32,6 +36,8 @@ impl Default for Mailbox {
             messages: [None; ROOM],
             overflowed: false,
             launcher: 0,
+            tried: ((0, 0), 0),
+            is_settled: false,
         }
     }
 }
@@ -51,6 +57,9 @@ pub(crate) fn init() {
     pg_shmem_init!(MAILBOX);
     board::init();
     applied::init();
+    replication_process::init();
+    error_ring::init();
+    log_hook::init();
     PRELOADED.store(true, Ordering::Relaxed);
 }
 
@@ -104,4 +113,25 @@ pub(crate) fn take_messages() -> (Vec<Message>, bool) {
         taken.messages.into_iter().flatten().collect(),
         taken.overflowed,
     )
+}
+
+/// Counts the attempts to do something about a crash; it is told by the process that died and by when it did. They are
+/// forgotten when the server restarts, which it does after each crash.
+pub(crate) fn attempts_after_crash(pid: i32, at: u64) -> u32 {
+    let mut mailbox = MAILBOX.exclusive();
+    let (crash, attempts) = mailbox.tried;
+    mailbox.tried = match crash == (pid, at) {
+        true => (crash, attempts.saturating_add(1)),
+        false => ((pid, at), 1),
+    };
+    mailbox.tried.1
+}
+
+/// What had to be done about the last crash is done, or cannot be done.
+pub(crate) fn settle_crash() {
+    MAILBOX.exclusive().is_settled = true;
+}
+
+pub(crate) fn is_crash_settled() -> bool {
+    MAILBOX.share().is_settled
 }

@@ -1,6 +1,6 @@
 //! SQL from inside the server.
 
-use super::session;
+use super::{encoding, session};
 use crate::error::Error;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult};
@@ -124,15 +124,29 @@ pub(crate) fn document<T: serde::de::DeserializeOwned>(
     sql: &str,
     arguments: &[DatumWithOid],
 ) -> Result<T, Error> {
-    let text: Option<String> = Spi::connect(|client| {
+    if !encoding::is_utf8() {
+        // A string of Rust is in UTF-8 always.
+        let sql = format!("select pg_catalog.convert_to(({sql}), 'UTF8')");
+        let bytes: Option<Vec<u8>> = first(&sql, arguments)?;
+        return parsed(&bytes.unwrap_or_else(|| b"null".to_vec()));
+    }
+    let text: Option<String> = first(sql, arguments)?;
+    parsed(text.as_deref().unwrap_or("null").as_bytes())
+}
+
+/// The first column of the first row.
+fn first<T: pgrx::FromDatum + pgrx::IntoDatum>(
+    sql: &str,
+    arguments: &[DatumWithOid],
+) -> Result<Option<T>, Error> {
+    Ok(Spi::connect(|client| {
         let plan = kept(sql, || Ok(client.prepare(sql, &types(arguments))?.keep()))?;
-        client
-            .select(plan, None, arguments)?
-            .first()
-            .get::<String>(1)
-    })?;
-    let text = text.unwrap_or_else(|| "null".to_owned());
-    serde_json::from_str(&text).map_err(|error| Error::UnreadableDocument(error.to_string()))
+        client.select(plan, None, arguments)?.first().get::<T>(1)
+    })?)
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(json).map_err(|error| Error::UnreadableDocument(error.to_string()))
 }
 
 /// A column of a row that the query never leaves NULL.
