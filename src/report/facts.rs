@@ -50,6 +50,8 @@ pub(crate) struct Subscription {
     pub(crate) last_error_at: Option<f64>,
     pub(crate) remedy: Option<String>,
     pub(crate) warning: Option<String>,
+    /// SQL that takes the reason for the warning away.
+    pub(crate) precautions: Vec<String>,
     pub(crate) copy_percent: Option<f64>,
     pub(crate) copy_bytes_per_second: Option<f64>,
     pub(crate) copy_eta: Option<f64>,

@@ -1,6 +1,6 @@
 //! Units that a person reads at a glance, and names that fit.
 
-pub(super) use crate::subscription::unit::bytes;
+pub(super) use crate::subscription::unit::{bytes, duration};
 
 use crate::subscription::unit::scaled;
 
@@ -19,18 +19,6 @@ pub(crate) fn rows(number: i64) -> String {
         1000.0,
         &["rows", "k rows", "M rows", "G rows"],
     )
-}
-
-/// 0 s, 14 s, 3 min, 2 h 10 min, 3 d 4 h. What is in the future has no age.
-pub(crate) fn duration(seconds: f64) -> String {
-    let seconds = seconds.max(0.0) as i64;
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match () {
-        () if minutes == 0 => format!("{seconds} s"),
-        () if hours == 0 => format!("{minutes} min"),
-        () if days == 0 => pair((hours, "h"), (minutes % 60, "min")),
-        () => pair((days, "d"), (hours % 24, "h")),
-    }
 }
 
 /// Never 100 % as long as something is left.
@@ -77,14 +65,6 @@ pub(crate) fn shorten(text: &str, width: usize) -> String {
         .collect()
 }
 
-fn pair((large, large_unit): (i64, &str), (small, small_unit): (i64, &str)) -> String {
-    if small == 0 {
-        format!("{large} {large_unit}")
-    } else {
-        format!("{large} {large_unit} {small} {small_unit}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,24 +75,6 @@ mod tests {
         assert_eq!(rows(980), "980 rows");
         assert_eq!(rows(999_999), "1.0 M rows");
         assert_eq!(rows(1_234_567), "1.2 M rows");
-    }
-
-    #[test]
-    fn durations_have_two_units_at_most() {
-        for (seconds, text) in [
-            (-5.0, "0 s"),
-            (0.4, "0 s"),
-            (59.9, "59 s"),
-            (60.0, "1 min"),
-            (3599.0, "59 min"),
-            (3600.0, "1 h"),
-            (7800.0, "2 h 10 min"),
-            (86_400.0, "1 d"),
-            (86_400.0 * 3.0 + 4.5 * 3600.0, "3 d 4 h"),
-            (f64::NAN, "0 s"),
-        ] {
-            assert_eq!(duration(seconds), text, "{seconds}");
-        }
     }
 
     #[test]

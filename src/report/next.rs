@@ -51,7 +51,7 @@ fn collect(report: &Report) -> Vec<Step> {
             }),
         };
     for one in &report.subscriptions {
-        if let Some(remedy) = &one.remedy {
+        for remedy in one.remedy.iter().chain(&one.precautions) {
             let what_for = label(report, &one.provider, &one.subscription);
             add(what_for, "", remedy.trim().to_owned());
         }

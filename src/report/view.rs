@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::guc;
 use crate::pg::{databases, session, shared, spi, version};
 use crate::subscription::publisher::epoch;
-use crate::subscription::status::{self, Overview};
+use crate::subscription::status;
 use pgrx::JsonB;
 use pgrx::datum::DatumWithOid;
 use pgrx::iter::SetOfIterator;
@@ -39,7 +39,10 @@ fn repl_installation() -> JsonB {
 
 fn report(only: Option<String>) -> Result<Report, Error> {
     let overview = status::overview()?;
-    check_name(only.as_deref(), &overview)?;
+    if let Some(name) = &only {
+        let names = overview.statuses.iter().map(|one| &one.subscription);
+        status::check_name(name, names)?;
+    }
     let (schema, _) = spi::extension()?;
     let schema = pgrx::spi::quote_identifier(schema);
     let is_wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
@@ -74,22 +77,6 @@ fn report(only: Option<String>) -> Result<Report, Error> {
     })
 }
 
-fn check_name(only: Option<&str>, overview: &Overview) -> Result<(), Error> {
-    let mut names: Vec<String> = overview
-        .statuses
-        .iter()
-        .map(|one| one.subscription.clone())
-        .collect();
-    names.dedup();
-    match only {
-        Some(name) if !names.iter().any(|one| one == name) => Err(Error::UnknownSubscription {
-            name: name.to_owned(),
-            known: names,
-        }),
-        _ => Ok(()),
-    }
-}
-
 fn subscription(status: status::Status) -> Subscription {
     Subscription {
         provider: status.provider,
@@ -107,6 +94,7 @@ fn subscription(status: status::Status) -> Subscription {
         last_error_at: status.last_error_at,
         remedy: status.remedy,
         warning: status.warning,
+        precautions: status.precautions,
         copy_percent: status.copy_percent,
         copy_bytes_per_second: status.copy_bytes_per_second,
         copy_eta: status.copy_eta,

@@ -37,6 +37,17 @@ impl Conninfo {
         }
     }
 
+    /// The values that [`Conninfo::shown`] shows.
+    pub(crate) fn shown_values(&self) -> Vec<String> {
+        let Self::Read(keywords) = self else {
+            return Vec::new();
+        };
+        let shown = keywords
+            .iter()
+            .filter(|one| SHOWN.contains(&one.name.as_str()));
+        shown.map(|one| one.value.clone()).collect()
+    }
+
     /// It sets a password itself.
     pub(crate) fn has_password(&self) -> bool {
         let Self::Read(keywords) = self else {

@@ -1,6 +1,8 @@
 //! What the worker of the database has found out and lays out for sessions: what no catalog of the subscriber says. Times
 //! are seconds since 1970, LSNs bytes since 0/0.
 
+use super::hazard::Hazard;
+use super::progress::Progress;
 use super::publisher::Slot;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -10,6 +12,8 @@ pub(crate) struct Known {
     /// When the worker last looked.
     pub(crate) sampled_at: f64,
     pub(crate) subscriptions: Vec<KnownSubscription>,
+    /// What will go wrong later.
+    pub(crate) hazards: Vec<Hazard>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -40,9 +44,17 @@ pub(crate) struct KnownSubscription {
     /// Publications or replication sets that the publisher does not have.
     pub(crate) publications_missing: Vec<String>,
     pub(crate) copy: Option<KnownCopy>,
+    /// What has moved, up to the last look.
+    pub(crate) progress: Option<Progress>,
+    /// Tables that a worker which stands still changes, and in which it finds a row only by reading all of them. With
+    /// schema, quoted.
+    pub(crate) tables_without_identity: Vec<String>,
+    /// pglogical: tables with a generated column. With schema, quoted.
+    pub(crate) generated_tables: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct KnownPublisher {
     pub(crate) asked_at: f64,
     /// How far its clock is ahead of this server's, in seconds.
@@ -50,6 +62,10 @@ pub(crate) struct KnownPublisher {
     pub(crate) lsn: i64,
     pub(crate) max_wal_size: Option<i64>,
     pub(crate) max_slot_wal_keep_size: Option<i64>,
+    /// The output plugins that it allows, where it has such a setting.
+    pub(crate) output_plugin_libraries: Option<String>,
+    /// When its oldest transaction that has changed something began, by this server's clock.
+    pub(crate) oldest_transaction_at: Option<f64>,
     /// `None`: it has no slot of that name.
     pub(crate) slot: Option<Slot>,
     /// Since when the slot is used by the process that uses it.

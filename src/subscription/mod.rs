@@ -1,10 +1,17 @@
 //! Subscriptions, native and of pglogical: what they are, and how they are doing.
 
-mod condition;
+pub(crate) mod captured;
+pub(crate) mod cause;
+pub(crate) mod condition;
 mod conninfo;
+pub(crate) mod diagnose;
+mod failure;
+pub(crate) mod finding;
+pub(crate) mod hazard;
 pub(crate) mod known;
 mod native;
 mod pglogical;
+pub(crate) mod progress;
 pub(crate) mod provider;
 pub(crate) mod publisher;
 pub(crate) mod quote;
@@ -14,3 +21,4 @@ pub(crate) mod status;
 pub(crate) mod tables;
 pub(crate) mod unit;
 mod view;
+pub(crate) mod witness;

@@ -31,6 +31,10 @@ impl Provider for Pglogical {
         &SUBSCRIPTIONS
     }
 
+    fn keeps_tables_in_catalog(&self) -> bool {
+        false
+    }
+
     fn tables(&self) -> &'static str {
         "_repl_pglogical_tables()"
     }
@@ -54,14 +58,45 @@ impl Provider for Pglogical {
                                    from pglogical.replication_set_table t join chosen on chosen.set_id = t.set_id
                                   group by t.set_reloid) t
                            join pg_class c on c.oid = t.set_reloid
-                           join pg_namespace n on n.oid = c.relnamespace))"
+                           join pg_namespace n on n.oid = c.relnamespace),
+              'described', (select coalesce(json_agg(json_build_array(n.nspname, c.relname,
+                                       (select coalesce(json_agg(a.attname), '[]') from pg_attribute a
+                                         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                                           and (t.sends_all or t.columns ? a.attname)),
+                                       '{}'::text[], t.publications)), '[]')
+                              from (select t.set_reloid, json_agg(chosen.set_name) as publications,
+                                           bool_or(coalesce(t.facts -> 'set_att_list', 'null') = 'null') as sends_all,
+                                           (select jsonb_agg(x) from (select distinct jsonb_array_elements(l) from unnest(array_agg(t.facts -> 'set_att_list')) l
+                                                                       where jsonb_typeof(l) = 'array') as x (x)) as columns
+                                      from (select t.*, to_jsonb(t) as facts from pglogical.replication_set_table t) t
+                                      join chosen on chosen.set_id = t.set_id
+                                     group by t.set_reloid) t
+                              join pg_class c on c.oid = t.set_reloid
+                              join pg_namespace n on n.oid = c.relnamespace
+                             where (n.nspname::text, c.relname::text) in (select e ->> 0, e ->> 1 from json_array_elements($3::json) e)))"
     }
 
     fn enable(&self, subscription: &str) -> String {
         format!(
-            "SELECT pglogical.alter_subscription_enable({}, true);",
+            "SELECT pglogical.alter_subscription_enable({});",
             literal(subscription)
         )
+    }
+
+    fn disable(&self, subscription: &str) -> String {
+        format!(
+            "SELECT pglogical.alter_subscription_disable({});",
+            literal(subscription)
+        )
+    }
+
+    fn switches(&self) -> &'static str {
+        "select s.sub_id, s.sub_name::pg_catalog.text, s.sub_enabled from pglogical.subscription s order by s.sub_name"
+    }
+
+    fn restarts_when_altered(&self) -> bool {
+        // signal_worker_xact_callback() of pglogical_worker.c
+        true
     }
 
     fn refresh(&self, subscription: &str) -> String {

@@ -13,8 +13,13 @@ pub(crate) trait Provider: Sync {
     /// As the views name it.
     fn name(&self) -> &'static str;
 
-    /// A query for the subscriptions of this database: one JSON array of [`Subscription`].
+    /// A query for the subscriptions of this database: one JSON array of [`Subscription`]. `$1`: whether their tables are
+    /// counted.
     fn subscriptions(&self) -> &'static str;
+
+    /// The server tells when the states of its tables may have changed
+    /// ([`subscribed_tables`](crate::pg::catalog_change::subscribed_tables)).
+    fn keeps_tables_in_catalog(&self) -> bool;
 
     /// The view or function of this extension that lists the tables of these subscriptions: `provider, subscription, id`
     /// (of the subscription), `relation` (OID, NULL if there is no such table), `schema_name, table_name, code, state` (where
@@ -27,11 +32,22 @@ pub(crate) trait Provider: Sync {
 
     /// Asks the publisher which tables it publishes: one JSON document
     /// ([`Catalog`](super::publisher::Catalog)). `$1`: publications or replication sets, `$2`: whether their sizes
-    /// are asked for, too.
+    /// are asked for, too, `$3`: the tables that are to be described, a JSON array of `[schema, name]`.
     fn catalog_question(&self) -> &'static CStr;
 
-    /// The statement that switches a subscription on.
+    /// The statement that switches a subscription on, when the transaction commits.
     fn enable(&self, subscription: &str) -> String;
+
+    /// The statement that switches it off. It does so when the transaction commits.
+    fn disable(&self, subscription: &str) -> String;
+
+    /// A query for OID, name and whether it is switched on, of each subscription of this database. It asks for no more rights
+    /// than whoever uses the provider has.
+    fn switches(&self) -> &'static str;
+
+    /// When something is written about a subscription, be it the same as before, its apply worker is ended, and if it is
+    /// switched on then, another one is started at once.
+    fn restarts_when_altered(&self) -> bool;
 
     /// The statement that takes up tables that are published and not subscribed, where there is one for all.
     fn refresh(&self, subscription: &str) -> String;
@@ -68,6 +84,24 @@ pub(crate) fn named(name: &str) -> &'static dyn Provider {
     } else {
         &NATIVE
     }
+}
+
+/// Whether a subscription is switched on.
+pub(crate) struct Switch {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) is_on: bool,
+}
+
+/// The subscriptions of this database, of one provider, with the rights of the caller.
+pub(crate) fn switches(provider: &dyn Provider) -> Result<Vec<Switch>, Error> {
+    spi::read(provider.switches(), &[], |row| {
+        Ok(Switch {
+            id: spi::required::<pgrx::pg_sys::Oid>(row, 1)?.to_u32(),
+            name: spi::required(row, 2)?,
+            is_on: spi::required(row, 3)?,
+        })
+    })
 }
 
 /// What the subscriber's own catalogs and views say of a subscription. LSNs are bytes since 0/0, times seconds since 1970.
@@ -115,8 +149,24 @@ pub(crate) struct Subscription {
     pub(crate) sync_workers_limit: Option<i32>,
     /// pglogical: the code of the whole subscription, where its initial synchronization is not finished.
     pub(crate) initial_code: Option<String>,
+    /// Where `default_transaction_read_only` is set for its workers: database and role, `None`: all.
+    pub(crate) read_only_settings: Vec<(Option<String>, Option<String>)>,
     /// Why the server will not start an apply worker, if it will not.
     pub(crate) hindrance: Option<String>,
+    /// Those that help the apply worker with a large transaction (16+).
+    pub(crate) parallel_workers: Vec<Worker>,
+    /// Native: workers of all subscriptions of the server, which share `max_logical_replication_workers`.
+    pub(crate) workers_running: Option<i32>,
+    /// Tables whose copy has begun and is not finished, or is to be caught up with; not more than 100.
+    pub(crate) tables_begun: Vec<BegunTable>,
+    /// Prepared transactions will be replicated as such, but not yet (15+).
+    pub(crate) two_phase_pending: bool,
+    /// pglogical: everything is applied so many seconds late, on purpose.
+    pub(crate) apply_delay: f64,
+    /// Native: the role whose subscription it is.
+    pub(crate) owner: Option<String>,
+    /// The setting that limits replication origins (another one since 18), and its value.
+    pub(crate) origin_limit: Option<(String, i32)>,
 }
 
 impl Subscription {
@@ -128,6 +178,21 @@ impl Subscription {
     /// Errors that were counted.
     pub(crate) fn errors(&self) -> i64 {
         self.apply_errors.unwrap_or(0) + self.sync_errors.unwrap_or(0)
+    }
+
+    /// The apply worker waits for something to come: native says so (LogicalApplyMain), pglogical is an extension.
+    pub(crate) fn is_idle(&self) -> bool {
+        let worker = self.worker.as_ref();
+        let event = worker.and_then(|worker| worker.wait_event.as_deref());
+        event.is_some_and(|event| {
+            event == "Activity/LogicalApplyMain" || event.starts_with("Extension/")
+        })
+    }
+
+    /// The apply worker waits for nothing.
+    pub(crate) fn is_busy(&self) -> bool {
+        let worker = self.worker.as_ref();
+        worker.is_some_and(|worker| worker.wait_event.is_none()) && !self.is_apart()
     }
 
     /// No apply worker hears from the publisher.
@@ -145,16 +210,41 @@ pub(crate) struct Worker {
     pub(crate) blocked_by: Option<Vec<i32>>,
     /// Since when.
     pub(crate) blocked_since: Option<f64>,
+    pub(crate) started_at: Option<f64>,
+    /// As `pg_stat_activity` names type and event: "Lock/relation". `None`: it waits for nothing, and is at work.
+    /// Since when it is in a transaction that has changed something.
+    pub(crate) writing_since: Option<f64>,
+    pub(crate) wait_event: Option<String>,
+    /// OID of the table that it synchronizes (native).
+    pub(crate) relation: Option<u32>,
+    /// Rows of a copy arrive.
+    pub(crate) copies: bool,
+}
+
+/// A table whose copy has begun.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct BegunTable {
+    /// Its OID (native).
+    pub(crate) relation: Option<u32>,
+    pub(crate) schema_name: String,
+    pub(crate) table_name: String,
 }
 
 /// The subscriptions of this database, of all providers, by name.
 pub(crate) fn subscriptions() -> Result<Vec<Subscription>, Error> {
+    subscriptions_counting(|_| true)
+}
+
+/// Likewise; the tables are counted of those providers of which `counts` says so, and of others there seem to be none.
+pub(crate) fn subscriptions_counting(
+    mut counts: impl FnMut(&dyn Provider) -> bool,
+) -> Result<Vec<Subscription>, Error> {
     let mut found = Vec::new();
     for provider in present()? {
-        found.extend(spi::document::<Vec<Subscription>>(
-            provider.subscriptions(),
-            &[],
-        )?);
+        let arguments = [counts(provider).into()];
+        let of_provider: Vec<Subscription> = spi::document(provider.subscriptions(), &arguments)?;
+        found.extend(of_provider);
     }
     found.sort_by(|one: &Subscription, other| {
         (&one.subscription, &one.provider).cmp(&(&other.subscription, &other.provider))

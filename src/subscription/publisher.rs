@@ -17,11 +17,23 @@ const FACTS_QUESTION: &CStr = c"select json_build_object(
     'max_wal_size', (select setting::bigint * 1048576 from pg_settings where name = 'max_wal_size'),
     'max_slot_wal_keep_size', (select nullif(setting::bigint, -1) * 1048576 from pg_settings
                                 where name = 'max_slot_wal_keep_size'),
+    'output_plugin_libraries', (select setting from pg_settings where name = 'output_plugin_libraries'),
+    'oldest_transaction_at', (select extract(epoch from min(t.at))
+        from (select a.xact_start from pg_stat_activity a where a.backend_xid is not null
+              union all select p.prepared from pg_prepared_xacts p) t (at)),
     'slots', (select coalesce(json_agg(json_build_object(
                   'name', s.slot_name,
                   'restart_lsn', s.restart_lsn - '0/0',
                   'confirmed_lsn', s.confirmed_flush_lsn - '0/0',
                   'replay_lsn', (select max(r.replay_lsn) - '0/0' from pg_stat_replication r where r.pid = s.active_pid),
+                  'walsender', (select json_build_object('pid', a.pid, 'state', r.state,
+                                           'wait_event', a.wait_event_type || '/' || a.wait_event,
+                                           'sent_lsn', r.sent_lsn - '0/0')
+                                  from pg_stat_activity a
+                                  left join pg_stat_replication r on r.pid = a.pid
+                                 where a.pid = s.active_pid
+                                   -- Others' are shown without what they do.
+                                   and a.backend_start is not null),
                   'row', to_json(s))), '[]')
                 from pg_replication_slots s where s.slot_name = any($1::text[])))";
 
@@ -41,6 +53,13 @@ pub(crate) struct Facts {
     pub(crate) max_wal_size: Option<i64>,
     /// In bytes; `None`: without limit, or not known to a server so old.
     pub(crate) max_slot_wal_keep_size: Option<i64>,
+    /// `None`: it does not have the setting.
+    #[serde(default)]
+    pub(crate) output_plugin_libraries: Option<String>,
+    /// When the oldest transaction began that has changed something, prepared ones too, by its clock. Without the rights
+    /// to see other users' sessions only those of our own.
+    #[serde(default)]
+    pub(crate) oldest_transaction_at: Option<f64>,
     pub(crate) slots: Vec<Slot>,
 }
 
@@ -51,7 +70,39 @@ pub(crate) struct Slot {
     pub(crate) confirmed_lsn: Option<i64>,
     /// What its walsender knows to be applied.
     pub(crate) replay_lsn: Option<i64>,
+    /// Whoever sends what the slot has kept, as far as the publisher lets us see what it does.
+    #[serde(default)]
+    pub(crate) walsender: Option<Walsender>,
     pub(crate) row: SlotRow,
+}
+
+/// The process of the publisher that decodes its WAL for a subscription.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Walsender {
+    pub(crate) pid: i32,
+    /// startup, catchup, streaming, ...
+    pub(crate) state: Option<String>,
+    /// As [`Worker::wait_event`](super::provider::Worker::wait_event).
+    pub(crate) wait_event: Option<String>,
+    pub(crate) sent_lsn: Option<i64>,
+}
+
+impl Walsender {
+    /// It waits until the subscriber takes what it sends.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.wait_event
+            .as_deref()
+            .is_some_and(|event| event.ends_with("/WalSenderWriteData"))
+    }
+
+    /// It is at work, and not waiting for new WAL or for the network.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.wait_event.as_deref().is_none_or(|event| {
+            // Decoding spills large transactions to disk.
+            event.starts_with("IO/") || event.starts_with("LWLock/")
+        })
+    }
 }
 
 /// The columns of `pg_replication_slots` that are not in every version, and `active`.
@@ -85,6 +136,23 @@ pub(crate) struct Catalog {
     /// Those of the subscription that there are: publications, or replication sets.
     pub(crate) publications: Vec<String>,
     pub(crate) tables: Vec<PublishedTable>,
+    /// Those that were asked for ([`Interests::described`]), and of which there is something to tell: natively, those with
+    /// REPLICA IDENTITY FULL whose UPDATE or DELETE is published.
+    #[serde(default)]
+    pub(crate) described: Vec<DescribedTable>,
+}
+
+/// How a table is published. Comes as an array of these.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct DescribedTable {
+    pub(crate) schema_name: String,
+    pub(crate) table_name: String,
+    /// The columns that are sent.
+    pub(crate) columns: Vec<String>,
+    /// Those of its primary key; natively.
+    pub(crate) key: Vec<String>,
+    /// Natively, those that publish its UPDATE or DELETE.
+    pub(crate) publications: Vec<String>,
 }
 
 /// Comes as an array of these.

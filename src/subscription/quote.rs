@@ -1,7 +1,7 @@
 //! Names and values as SQL has to have them, where there is no server to ask.
 
 /// An identifier in quotes, which are never wrong.
-pub(super) fn identifier(name: &str) -> String {
+pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -1,12 +1,16 @@
 //! The status of each subscription: what the subscriber's catalogs say at this moment, joined with what the worker of the
 //! database has heard from the publisher.
 
-use super::condition::{self, Lag, State, Surroundings};
+use super::cause::{Cause, Severity};
+use super::condition::{Lag, State};
 use super::conninfo::Conninfo;
+use super::diagnose::{Surroundings, diagnose};
+use super::failure::reason;
+use super::finding::{Diagnosis, plain};
 use super::known::{Known, KnownPublisher, KnownSubscription};
 use super::provider::{self, Subscription};
 use super::publisher::{epoch, retention_warning};
-use super::remedy::remedy;
+use super::witness::{Testimony, Witness};
 use crate::error::Error;
 use crate::guc;
 use crate::pg::applied;
@@ -49,6 +53,12 @@ pub(crate) struct Status {
     pub(crate) copy_bytes_per_second: Option<f64>,
     pub(crate) copy_eta: Option<f64>,
     pub(crate) asked_at: Option<f64>,
+    /// What to do about the warning: SQL.
+    #[serde(skip)]
+    pub(crate) precautions: Vec<String>,
+    /// Where state, cause and remedy come from.
+    #[serde(skip)]
+    pub(crate) diagnosis: Diagnosis,
 }
 
 /// What is longer is shown as this, in seconds: ten years. An interval does not hold everything that a float does.
@@ -64,16 +74,37 @@ pub(crate) struct Overview {
 }
 
 pub(crate) fn overview() -> Result<Overview, Error> {
-    let known = known();
+    overview_of(&provider::subscriptions()?, known(), None)
+}
+
+/// With what somebody has found out. `witness`: what was seen of the workers, if it is known already.
+pub(crate) fn overview_of(
+    subscriptions: &[Subscription],
+    known: Option<Known>,
+    witness: Option<Witness>,
+) -> Result<Overview, Error> {
+    let witness = match witness {
+        Some(witness) => witness,
+        None => Witness::gather(subscriptions)?,
+    };
     let now = epoch();
-    let subscriptions = provider::subscriptions()?;
     let statuses = subscriptions
         .iter()
         .map(|one| {
             let known_one = known
                 .as_ref()
                 .and_then(|known| known.subscription(&one.provider, one.id));
-            let mut status = status(one, known_one, now);
+            let testimony = witness.testimony(one, now);
+            let mut status = status(one, known_one, &testimony, now);
+            let hazards = known.iter().flat_map(|known| &known.hazards);
+            for hazard in hazards.filter(|hazard| hazard.is_of(one) && hazard.cause.is_pressing()) {
+                let warning = status.warning.get_or_insert_default();
+                if !warning.is_empty() {
+                    warning.push(' ');
+                }
+                warning.push_str(&hazard.finding);
+                status.precautions.extend(hazard.remedy.clone());
+            }
             status.since = match (&known, known_one) {
                 (None, _) => None,
                 (_, Some(one)) if one.state == status.state => one.since,
@@ -93,23 +124,47 @@ pub(crate) fn overview() -> Result<Overview, Error> {
     })
 }
 
+/// Refuses a name that no subscription has.
+pub(crate) fn check_name<'a>(
+    name: &str,
+    known: impl Iterator<Item = &'a String>,
+) -> Result<(), Error> {
+    let mut known: Vec<String> = known.cloned().collect();
+    if known.iter().any(|one| one == name) {
+        return Ok(());
+    }
+    known.dedup();
+    Err(Error::UnknownSubscription {
+        name: name.to_owned(),
+        known,
+    })
+}
+
 /// When the worker of this database last looked.
 pub(crate) fn sampled_at() -> Option<f64> {
     known().map(|known| known.sampled_at)
 }
 
 /// What the worker of this database has laid out.
-fn known() -> Option<Known> {
+pub(crate) fn known() -> Option<Known> {
     serde_json::from_slice(&board::read(Part::Subscriptions)?).ok()
+}
+
+/// The last error of the subscription's own workers that was none of an administrator, and when.
+fn last_error(testimony: &Testimony, id: u32) -> Option<(String, f64)> {
+    const ADMIN_SHUTDOWN: &str = "57P01";
+    let mut errors = testimony.errors.iter();
+    let last = errors.find(|error| error.id == Some(id) && error.sqlstate != ADMIN_SHUTDOWN)?;
+    Some((plain(reason(last)), last.last_at))
 }
 
 /// All but `since`.
 pub(crate) fn status(
     subscription: &Subscription,
     known: Option<&KnownSubscription>,
+    testimony: &Testimony,
     now: f64,
 ) -> Status {
-    let provider = provider::named(&subscription.provider);
     let publisher = known.and_then(|known| known.publisher.as_ref());
     let slot = publisher.and_then(|publisher| publisher.slot.as_ref());
     let applied_lsn = applied_lsn(subscription, publisher);
@@ -121,11 +176,24 @@ pub(crate) fn status(
         });
     let around = Surroundings {
         known,
+        errors: &testimony.errors,
+        crashes: &testimony.crashes,
+        broken_at: testimony.broken_at,
+        progress: known.and_then(|known| known.progress.as_ref()),
         lag,
         now,
         stall_timeout: guc::stall_timeout().as_secs_f64(),
+        watch_interval: guc::watch_interval().as_secs_f64(),
+        crash_loop_threshold: guc::crash_loop_threshold(),
     };
-    let (state, cause) = condition::condition(subscription, &around);
+    let diagnosis = diagnose(subscription, &around);
+    let state = diagnosis.state;
+    let asked = known.and_then(|known| known.error.clone().zip(known.error_at));
+    // Of what a worker said and what we heard ourselves, the last.
+    let last_error = [last_error(testimony, subscription.id), asked]
+        .into_iter()
+        .flatten()
+        .max_by(|one, other| one.1.total_cmp(&other.1));
     let retained_bytes = publisher
         .zip(slot.and_then(|slot| slot.restart_lsn))
         .map(|(publisher, restart)| publisher.lsn.saturating_sub(restart).max(0));
@@ -138,7 +206,7 @@ pub(crate) fn status(
         subscription: subscription.subscription.clone(),
         enabled: subscription.enabled,
         state: state.word(),
-        cause: cause.map(condition::Cause::word),
+        cause: diagnosis.cause().map(|one| Cause::word(one.cause)),
         since: None,
         publisher: Conninfo::parse(&subscription.conninfo).shown(),
         slot_name: subscription.slot_name.clone(),
@@ -158,9 +226,9 @@ pub(crate) fn status(
         last_message_at: subscription.last_message_at,
         apply_errors: subscription.apply_errors,
         sync_errors: subscription.sync_errors,
-        last_error: known.and_then(|known| known.error.clone()),
-        last_error_at: known.and_then(|known| known.error_at),
-        remedy: remedy(provider, subscription, cause),
+        last_error_at: last_error.as_ref().map(|(_, at)| *at),
+        last_error: last_error.map(|(message, _)| message),
+        remedy: diagnosis.cause().and_then(|one| one.remedy.clone()),
         slot_active: slot.map(|slot| slot.row.active),
         restart_lsn: slot.and_then(|slot| slot.restart_lsn),
         retained_bytes,
@@ -171,7 +239,19 @@ pub(crate) fn status(
         copy_bytes_per_second: copy.and_then(|copy| copy.bytes_per_second),
         copy_eta: copy.and_then(|copy| copy.seconds_left.map(|left| left.min(LONGEST))),
         asked_at: publisher.map(|publisher| publisher.asked_at),
+        precautions: precautions(&diagnosis),
+        diagnosis,
     }
+}
+
+/// What to do about what does not explain the state.
+fn precautions(diagnosis: &Diagnosis) -> Vec<String> {
+    let others = diagnosis
+        .findings
+        .iter()
+        .skip(usize::from(diagnosis.is_explained));
+    let others = others.filter(|one| one.severity >= Severity::Warning);
+    others.filter_map(|one| one.remedy.clone()).collect()
 }
 
 /// The furthest position that anybody knows to be applied: the subscriber's own record of commits, what its worker last

@@ -22,6 +22,26 @@ pub(crate) fn scaled(mut number: f64, step: f64, units: &[&str]) -> String {
     }
 }
 
+/// 0 s, 14 s, 3 min, 2 h 10 min, 3 d 4 h. What is in the future has no age.
+pub(crate) fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as i64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if minutes == 0 => format!("{seconds} s"),
+        () if hours == 0 => format!("{minutes} min"),
+        () if days == 0 => pair((hours, "h"), (minutes % 60, "min")),
+        () => pair((days, "d"), (hours % 24, "h")),
+    }
+}
+
+fn pair((large, large_unit): (i64, &str), (small, small_unit): (i64, &str)) -> String {
+    if small == 0 {
+        format!("{large} {large_unit}")
+    } else {
+        format!("{large} {large_unit} {small} {small_unit}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +62,24 @@ mod tests {
             (i64::MAX, "8192 PB"),
         ] {
             assert_eq!(bytes(number), text, "{number}");
+        }
+    }
+
+    #[test]
+    fn durations_have_two_units_at_most() {
+        for (seconds, text) in [
+            (-5.0, "0 s"),
+            (0.4, "0 s"),
+            (59.9, "59 s"),
+            (60.0, "1 min"),
+            (3599.0, "59 min"),
+            (3600.0, "1 h"),
+            (7800.0, "2 h 10 min"),
+            (86_400.0, "1 d"),
+            (86_400.0 * 3.0 + 4.5 * 3600.0, "3 d 4 h"),
+            (f64::NAN, "0 s"),
+        ] {
+            assert_eq!(duration(seconds), text, "{seconds}");
         }
     }
 }

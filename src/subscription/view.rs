@@ -1,7 +1,8 @@
 //! What the views select from.
 
-use super::{pglogical, provider, status, tables};
+use super::{captured, pglogical, provider, status, tables};
 use crate::error::Error;
+use crate::pg::encoding;
 use crate::pg::result_set::result_set;
 use pgrx::JsonB;
 use pgrx::prelude::*;
@@ -11,6 +12,15 @@ use pgrx::prelude::*;
 fn repl_subscriptions() -> JsonB {
     match status::overview() {
         Ok(overview) => JsonB(serde_json::json!(overview.statuses)),
+        Err(error) => error.raise(),
+    }
+}
+
+/// `_repl_errors_in_memory()`
+#[pg_extern(sql = false)]
+fn repl_errors_in_memory() -> String {
+    match provider::subscriptions() {
+        Ok(subscriptions) => encoding::json(&captured::in_memory(&subscriptions)),
         Err(error) => error.raise(),
     }
 }

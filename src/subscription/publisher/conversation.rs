@@ -26,6 +26,8 @@ pub(crate) struct Interests {
     pub(crate) publications: Vec<String>,
     /// Tables are being copied.
     pub(crate) sizes: bool,
+    /// Schemas and names of tables whose columns are to be told.
+    pub(crate) described: Vec<(String, String)>,
 }
 
 enum Phase {
@@ -77,6 +79,11 @@ pub(crate) struct Conversation {
     /// By which process each slot is used, and when that was said first.
     users: HashMap<String, (i32, f64)>,
     catalog: Option<Catalog>,
+    /// What the question that is under way asks for, what `facts` answer, and what `catalog` does: of what was not asked for,
+    /// nothing is known.
+    asked: Interests,
+    slots_asked: Vec<String>,
+    publications_asked: Vec<String>,
     /// The last that went wrong, and when, in seconds since 1970.
     error: Option<(String, f64)>,
     news: News,
@@ -118,14 +125,33 @@ impl Conversation {
             facts: None,
             users: HashMap::new(),
             catalog: None,
+            asked: Interests::default(),
+            slots_asked: Vec::new(),
+            publications_asked: Vec::new(),
             error: None,
             news: News::default(),
         }
     }
 
+    /// Its facts answer a question for this slot.
+    pub(crate) fn was_asked_for_slot(&self, slot: &str) -> bool {
+        self.slots_asked.iter().any(|one| one == slot)
+    }
+
+    /// Its catalog answers a question for this publication.
+    pub(crate) fn was_asked_for_publication(&self, publication: &str) -> bool {
+        self.publications_asked.iter().any(|one| one == publication)
+    }
+
+    /// Has it say anew what it publishes.
+    pub(crate) fn ask_catalog(&mut self, now: Instant) {
+        self.next_catalog = now;
+    }
+
     pub(crate) fn set_interests(&mut self, interests: Interests, now: Instant) {
         let has_more_to_ask = self.interests.publications != interests.publications
-            || interests.sizes && !self.interests.sizes;
+            || interests.sizes && !self.interests.sizes
+            || (interests.described.iter()).any(|one| !self.interests.described.contains(one));
         if has_more_to_ask {
             self.next_catalog = now;
         }
@@ -295,6 +321,7 @@ impl Conversation {
                 vec![
                     array(&self.interests.publications),
                     self.interests.sizes.to_string(),
+                    serde_json::to_string(&self.interests.described).unwrap_or_default(),
                 ],
             ),
         };
@@ -302,6 +329,7 @@ impl Conversation {
             .into_iter()
             .map(|one| CString::new(one).unwrap_or_default())
             .collect();
+        self.asked.clone_from(&self.interests);
         self.asked_at = epoch();
         self.deadline = now + guc::probe_timeout();
         match connection.send(sql, &parameters) {
@@ -321,6 +349,7 @@ impl Conversation {
             Question::Preparation => self.ask(connection, Question::Facts, now),
             Question::Facts => match read::<Facts>(answer) {
                 Ok(facts) => {
+                    self.slots_asked.clone_from(&self.asked.slots);
                     self.history.add(self.asked_at, facts.lsn);
                     self.note_users(&facts);
                     self.facts = Some(Heard {
@@ -341,7 +370,12 @@ impl Conversation {
             },
             Question::Catalog => {
                 match read::<Catalog>(answer) {
+                    // What is the same as before is no news to anybody.
+                    Ok(catalog)
+                        if self.catalog.as_ref() == Some(&catalog)
+                            && self.publications_asked == self.asked.publications => {}
                     Ok(catalog) => {
+                        self.publications_asked.clone_from(&self.asked.publications);
                         self.catalog = Some(catalog);
                         (self.news.any, self.news.catalog) = (true, true);
                     }
