@@ -1,21 +1,22 @@
 //! Looks at the subscriptions of the database each `watch_interval`, keeps up the conversations with their publishers, and
 //! lays out what it has found for sessions to read.
 
+mod knowledge;
+
 use super::copy::{Copies, Key};
-use super::sample::{self, Sample, UnreadyTable};
+use super::hazard::Hazards;
+use super::sample::{self, Sample};
 use crate::error::Error;
 use crate::guc;
-use crate::pg::board::{self, Part};
 use crate::pg::libpq::Interest;
-use crate::subscription::known::{
-    AbsentTable, Known, KnownPublisher, KnownSubscription, KnownTables, size_key,
-};
+use crate::subscription::finding::Diagnosis;
+use crate::subscription::hazard::Hazard;
+use crate::subscription::known::{AbsentTable, KnownPublisher};
+use crate::subscription::progress::Progress;
 use crate::subscription::provider::{self, Subscription};
-use crate::subscription::publisher::{Catalog, Conversation, Interests, PublishedTable, epoch};
+use crate::subscription::publisher::{Conversation, Interests, PublishedTable, epoch};
 use crate::subscription::status;
-use pgrx::PgLogLevel;
-use pgrx::pg_sys::errcodes::PgSqlErrorCode;
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::subscription::witness::Witness;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
@@ -36,6 +37,10 @@ pub(crate) struct Watcher {
     errors: HashMap<Key, i64>,
     /// Those that are.
     armed: HashSet<Key>,
+    /// What has moved.
+    progress: HashMap<Key, Progress>,
+    /// Tables that a worker which stands still looks through for each row.
+    without_identity: HashMap<Key, Vec<String>>,
     /// Subscriptions that have applied more than their publisher has.
     ahead: HashSet<Key>,
     /// What the subscriptions subscribe to, when `absent` was made.
@@ -48,6 +53,12 @@ pub(crate) struct Watcher {
     sampled_at: f64,
     /// Of the look that the board tells of.
     published_at: f64,
+    /// What was seen of the workers.
+    witness: Witness,
+    hazards: Hazards,
+    has_looked_for_hazards: bool,
+    /// Of the subscriptions, in their order, as the board tells of them.
+    diagnoses: Vec<Diagnosis>,
     /// What the board says is not what is known now.
     has_news: bool,
     /// It was said that there is no room for it.
@@ -81,22 +92,35 @@ impl Watcher {
         conversations.filter_map(Conversation::socket).collect()
     }
 
+    /// Those that it saw when it last looked.
+    pub(crate) fn subscriptions(&self) -> &[Subscription] {
+        &self.sample.subscriptions
+    }
+
     /// Reads the catalogs. In a transaction.
     pub(crate) fn look(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         self.last_look = Some(now);
         // Taken before anything can fail: what fails is tried again at its time, not at once.
         self.is_absent_stale |= std::mem::take(&mut self.has_new_catalog);
-        self.sample = Sample::take()?;
+        self.sample = Sample::take(&self.sample)?;
         self.sampled_at = epoch();
         self.copies.look(&self.sample.unready, self.sampled_at);
         self.note_apart();
         self.note_errors();
+        self.note_progress();
         self.forget();
+        self.look_closer()?;
         let subscribed = self.sample.subscriptions.iter();
         let subscribed: Vec<_> = subscribed
             .map(|one| (key(one), one.tables_total, one.publications.clone()))
             .collect();
+        if subscribed != self.subscribed {
+            // Perhaps because the publisher publishes something else now.
+            for conversation in self.conversations.values_mut() {
+                conversation.ask_catalog(now);
+            }
+        }
         if self.is_absent_stale || subscribed != self.subscribed {
             self.absent = self.find_absent(&sample::subscribed()?);
             self.subscribed = subscribed;
@@ -112,6 +136,7 @@ impl Watcher {
     pub(crate) fn advance(&mut self, ready: &[usize]) {
         let now = Instant::now();
         let mut place = 0;
+        let mut has_catalog = false;
         for conversation in self.conversations.values_mut() {
             let is_ready = conversation.socket().is_some() && {
                 place += 1;
@@ -121,51 +146,56 @@ impl Watcher {
             let news = conversation.take_news();
             self.has_news |= news.any;
             self.has_new_catalog |= news.catalog;
+            has_catalog |= news.catalog;
+        }
+        if has_catalog {
+            self.tell_hazards();
         }
     }
 
-    /// Lays out what is new. Outside of a transaction.
-    pub(crate) fn publish(&mut self) {
-        if !std::mem::take(&mut self.has_news) {
-            return;
-        }
-        let known: Vec<KnownSubscription> = (0..self.sample.subscriptions.len())
-            .map(|place| self.know(place))
-            .collect();
-        let known = Known {
-            sampled_at: self.sampled_at,
-            subscriptions: known,
-        };
-        let tables = KnownTables {
-            sizes: self.sizes(),
-            absent: self
-                .absent
-                .iter()
-                .filter(|one| self.is_told(one))
-                .cloned()
-                .collect(),
-            rates: self.copies.rates(),
-        };
-        self.published_at = self.sampled_at;
-        let is_laid_out = [
-            (Part::Subscriptions, serde_json::to_vec(&known)),
-            (Part::Tables, serde_json::to_vec(&tables)),
-        ]
-        .into_iter()
-        .all(|(part, text)| text.is_ok_and(|text| board::publish(part, &text)));
-        if !is_laid_out && !std::mem::replace(&mut self.has_complained, true) {
-            complain();
+    /// What publishers have said anew, for those who look for hazards.
+    fn tell_hazards(&mut self) {
+        for subscription in &self.sample.subscriptions {
+            let conversation = self.conversations.get(&address(subscription));
+            if let Some(catalog) = conversation.and_then(Conversation::catalog) {
+                self.hazards.hear(subscription, catalog);
+            }
         }
     }
 
-    /// The publisher says so, and answers at present.
-    fn is_told(&self, table: &AbsentTable) -> bool {
-        let mut subscriptions = self.sample.subscriptions.iter();
-        let subscription =
-            subscriptions.find(|one| (&one.provider, one.id) == (&table.provider, table.id));
-        subscription
-            .and_then(|one| self.conversations.get(&address(one)))
-            .is_some_and(|one| one.catalog().is_some())
+    pub(crate) fn is_due_for_hazards(&self) -> bool {
+        let subscriptions = &self.sample.subscriptions;
+        self.hazards.is_due(subscriptions, Instant::now())
+    }
+
+    /// Looks for what will go wrong later. In a transaction of its own, after [`Watcher::look`].
+    pub(crate) fn look_for_hazards(&mut self) -> Result<(), Error> {
+        self.has_news = true;
+        self.has_looked_for_hazards = true;
+        self.hazards.look(&self.sample.subscriptions)
+    }
+
+    /// `None`: nobody has looked yet.
+    pub(crate) fn hazards(&self) -> Option<Vec<Hazard>> {
+        let found = self.hazards.found().cloned();
+        self.has_looked_for_hazards.then(|| found.collect())
+    }
+
+    /// What was seen of the workers.
+    pub(crate) fn set_witness(&mut self, witness: Witness) {
+        self.witness = witness;
+    }
+
+    /// The subscriptions, each with its diagnosis when something was last laid out.
+    pub(crate) fn diagnoses(&self) -> impl Iterator<Item = (&Subscription, &Diagnosis)> {
+        self.sample.subscriptions.iter().zip(&self.diagnoses)
+    }
+
+    /// Every publisher has answered, or will not.
+    pub(crate) fn has_heard_all(&self) -> bool {
+        let mut conversations = self.conversations.values();
+        conversations
+            .all(|one| one.is_failing() || one.facts().is_some() && one.catalog().is_some())
     }
 
     fn note_errors(&mut self) {
@@ -183,6 +213,40 @@ impl Watcher {
             .iter()
             .filter(|one| one.enabled && one.disable_on_error);
         self.armed = armed.map(key).collect();
+    }
+
+    fn note_progress(&mut self) {
+        let mut progress = HashMap::new();
+        // One that is disabled has no progress to make.
+        for one in self.sample.subscriptions.iter().filter(|one| one.enabled) {
+            let conversation = self.conversations.get(&address(one));
+            let publisher = conversation.and_then(|talk| publisher(one, talk));
+            let last = self.progress.get(&key(one));
+            let folded = Progress::fold(last, one, publisher.as_ref(), self.sampled_at);
+            progress.insert(key(one), folded);
+        }
+        self.progress = progress;
+    }
+
+    /// Asks what a worker does that is at work and gets nowhere.
+    fn look_closer(&mut self) -> Result<(), Error> {
+        let long_ago = self.sampled_at - guc::stall_timeout().as_secs_f64() / 2.0;
+        let mut found = HashMap::new();
+        for one in &self.sample.subscriptions {
+            let Some(progress) = self.progress.get(&key(one)) else {
+                continue;
+            };
+            let is_stuck = progress.busy_since.is_some_and(|since| since <= long_ago)
+                && progress.still_since() <= long_ago;
+            // pglogical does not replicate such tables.
+            if let Some(pid) = progress.worker_pid.filter(|_| is_stuck)
+                && one.provider == "native"
+            {
+                found.insert(key(one), sample::tables_without_identity(pid)?);
+            }
+        }
+        self.without_identity = found;
+        Ok(())
     }
 
     fn note_apart(&mut self) {
@@ -218,6 +282,8 @@ impl Watcher {
                 let publications = subscription.publications.iter().cloned();
                 interests.publications.extend(publications);
                 interests.sizes |= subscription.is_copying();
+                let described = self.hazards.questions(subscription);
+                interests.described.extend(described.iter().cloned());
             }
         }
         self.conversations
@@ -225,109 +291,14 @@ impl Watcher {
         for (address, mut interests) in wanted {
             interests.publications.sort_unstable();
             interests.publications.dedup();
+            interests.described.sort_unstable();
+            interests.described.dedup();
             let conversation = self.conversations.entry(address).or_insert_with_key(|key| {
                 let question = provider::named(&key.0).catalog_question();
                 Conversation::new(&key.1, key.2, question, now)
             });
             conversation.set_interests(interests, now);
         }
-    }
-
-    /// Whether what is applied is beyond the publisher's WAL. That can be told when it was read before the publisher was
-    /// asked where its WAL ends; until then holds what was told last.
-    fn note_ahead(&mut self, place: usize, key: &Key) {
-        let subscription = &self.sample.subscriptions[place];
-        let conversation = self.conversations.get(&address(subscription));
-        match conversation.and_then(Conversation::facts) {
-            Some(heard) if heard.asked_at <= self.sampled_at => {}
-            Some(heard) if subscription.applied_lsn > Some(heard.answer.lsn) => {
-                self.ahead.insert(key.clone());
-            }
-            _ => {
-                self.ahead.remove(key);
-            }
-        }
-    }
-
-    fn know(&mut self, place: usize) -> KnownSubscription {
-        let key = key(&self.sample.subscriptions[place]);
-        self.note_ahead(place, &key);
-        let subscription = &self.sample.subscriptions[place];
-        let conversation = self.conversations.get(&address(subscription));
-        let catalog = conversation.and_then(Conversation::catalog);
-        let mut known = KnownSubscription {
-            provider: subscription.provider.clone(),
-            id: subscription.id,
-            publisher: conversation.and_then(|one| publisher(subscription, one)),
-            is_unreachable: conversation.is_some_and(Conversation::is_failing),
-            apart_since: self.apart.get(&key).copied(),
-            errors_when_enabled: self.errors.get(&key).copied(),
-            is_ahead: self.ahead.contains(&key),
-            tables_published: catalog.map(|catalog| {
-                let tables = catalog.tables_of(&subscription.publications);
-                i32::try_from(tables.count()).unwrap_or(i32::MAX)
-            }),
-            publications_missing: catalog
-                .map(|catalog| missing(subscription, catalog))
-                .unwrap_or_default(),
-            ..KnownSubscription::default()
-        };
-        if let Some((message, at)) = conversation.and_then(Conversation::error) {
-            known.error = Some(message.clone());
-            known.error_at = Some(*at);
-        }
-        let absent = self.absent.iter().filter(|_| catalog.is_some());
-        let absent = absent.filter(|table| (table.provider.as_str(), table.id) == (&key.0, key.1));
-        known.tables_absent = i32::try_from(absent.count()).unwrap_or(i32::MAX);
-        known.copy = catalog.and_then(|catalog| {
-            let published: Vec<&PublishedTable> =
-                catalog.tables_of(&subscription.publications).collect();
-            let mut unready: Vec<&UnreadyTable> = self.sample.unready_of(subscription).collect();
-            let untold;
-            if subscription.initial_code.is_some() {
-                unready.retain(|table| table.pid.is_some());
-                untold = self.copies.not_seen_to_end(&key, &published, &unready);
-                unready = untold.iter().collect();
-            }
-            let copies = &mut self.copies;
-            copies.of_subscription(&key, &unready, &published, self.sampled_at)
-        });
-        let state = status::status(subscription, Some(&known), epoch()).state;
-        known.state = state.to_owned();
-        known.since = match self.states.get(&key) {
-            Some((last, since)) if last == state => *since,
-            // It began before the worker did.
-            None if self.published_at == 0.0 => None,
-            // As the views say it until they hear of it from here.
-            _ => Some(self.published_at),
-        };
-        self.states.insert(key, (known.state.clone(), known.since));
-        known
-    }
-
-    /// Of the tables that are not ready.
-    fn sizes(&self) -> HashMap<String, (Option<i64>, Option<f64>)> {
-        let mut found = HashMap::new();
-        let copying = self.sample.subscriptions.iter();
-        for subscription in copying.filter(|one| one.is_copying()) {
-            let published: HashMap<(&str, &str), &PublishedTable> = self
-                .published(subscription)
-                .map(|table| {
-                    (
-                        (table.schema_name.as_str(), table.table_name.as_str()),
-                        table,
-                    )
-                })
-                .collect();
-            for table in self.sample.unready_of(subscription) {
-                let name = (table.schema_name.as_str(), table.table_name.as_str());
-                if let (Some(relation), Some(table)) = (table.relation, published.get(&name)) {
-                    let key = size_key(&subscription.provider, subscription.id, relation);
-                    found.insert(key, (table.bytes, table.rows));
-                }
-            }
-        }
-        found
     }
 
     /// Tables that a publisher has, and that the subscription does not know.
@@ -360,17 +331,6 @@ impl Watcher {
     }
 }
 
-fn complain() {
-    ErrorReport::new(
-        PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
-        "replwarden: there is no shared memory for what publishers say",
-        "replwarden",
-    )
-    .set_detail("Lag, slots and sizes are not shown.")
-    .set_hint("Look at the space in /dev/shm, and at dynamic_shared_memory_type.")
-    .report(PgLogLevel::WARNING);
-}
-
 fn key(subscription: &Subscription) -> Key {
     (subscription.provider.clone(), subscription.id)
 }
@@ -386,6 +346,10 @@ fn address(subscription: &Subscription) -> Address {
 /// What the publisher has said that concerns a subscription.
 fn publisher(subscription: &Subscription, conversation: &Conversation) -> Option<KnownPublisher> {
     let heard = conversation.facts()?;
+    let slot = subscription.slot_name.as_deref();
+    if slot.is_some_and(|slot| !conversation.was_asked_for_slot(slot)) {
+        return None;
+    }
     let facts = &heard.answer;
     let mut slots = facts.slots.iter();
     let mut known = KnownPublisher {
@@ -394,6 +358,8 @@ fn publisher(subscription: &Subscription, conversation: &Conversation) -> Option
         lsn: facts.lsn,
         max_wal_size: facts.max_wal_size,
         max_slot_wal_keep_size: facts.max_slot_wal_keep_size,
+        output_plugin_libraries: facts.output_plugin_libraries.clone(),
+        oldest_transaction_at: facts.oldest_transaction_at.map(|at| at - heard.clock_ahead),
         slot: slots
             .find(|slot| Some(&slot.name) == subscription.slot_name.as_ref())
             .cloned(),
@@ -406,13 +372,4 @@ fn publisher(subscription: &Subscription, conversation: &Conversation) -> Option
     known.level_at = status::applied_lsn(subscription, Some(&known))
         .and_then(|applied| conversation.last_at_or_before(applied));
     Some(known)
-}
-
-/// The publications that the publisher does not have.
-fn missing(subscription: &Subscription, catalog: &Catalog) -> Vec<String> {
-    let publications = subscription.publications.iter();
-    publications
-        .filter(|one| !catalog.publications.contains(one))
-        .cloned()
-        .collect()
 }
