@@ -45,7 +45,7 @@ begin atomic
          where not pg_catalog.has_function_privilege(c.relowner, d.refobjid, 'execute')
         union all
         select 4, pg_catalog.format(
-                   '%s has no primary key or replica identity index, so that replication may miss rows: ALTER TABLE %s ADD PRIMARY KEY (…)',
+                   '%s has no primary key or replica identity index, so that replication may miss rows: ALTER TABLE %s ADD PRIMARY KEY (...)',
                    tree.oid::regclass, tree.oid::regclass)
           from tree
          where tree.isleaf

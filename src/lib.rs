@@ -27,6 +27,11 @@ extern "C-unwind" fn _PG_init() {
 }
 
 extension_sql_file!("../sql/subscription.sql", name = "subscription");
+extension_sql_file!(
+    "../sql/errors.sql",
+    name = "errors",
+    requires = ["backfill"]
+);
 extension_sql_file!("../sql/generated.sql", name = "generated");
 extension_sql_file!("../sql/backfill.sql", name = "backfill");
 extension_sql_file!(
@@ -44,3 +49,4 @@ extension_sql_file!(
     name = "status",
     requires = ["generated_columns_view", "tables"]
 );
+extension_sql_file!("../sql/watch.sql", name = "watch", requires = ["backfill"]);

@@ -1,7 +1,18 @@
-//! What the worker of a database watches: its subscriptions, the copies that run, and what their publishers say.
+//! What the worker of a database watches: its subscriptions, the copies that run, and what their publishers say; and what
+//! comes of it: errors, events, restarts.
 
+pub(crate) mod breaker;
+mod control;
 mod copy;
+mod crash_event;
+mod episode;
+mod error_book;
+mod event;
+mod findings;
+mod hazard;
+mod restart;
 mod sample;
+mod warden;
 mod watcher;
 
-pub(crate) use watcher::Watcher;
+pub(crate) use warden::Warden;

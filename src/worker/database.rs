@@ -2,17 +2,16 @@
 //! could not be started, without anybody asking; and so that somebody watches the subscriptions, and asks their publishers,
 //! when nobody looks.
 
-use super::start_backfill_workers;
+use super::{log, start_backfill_workers};
+use crate::error::Error;
 use crate::generated::backfill::{self, State};
 use crate::guc;
 use crate::pg::lock::{self, SessionLock};
 use crate::pg::shared::{self, Message};
 use crate::pg::transaction::{self, Failure};
 use crate::pg::{background, databases, session};
-use crate::watch::Watcher;
-use pgrx::PgLogLevel;
-use pgrx::pg_sys::errcodes::PgSqlErrorCode;
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::watch::Warden;
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
@@ -70,51 +69,103 @@ pub(super) fn run(probe: bool) {
 /// The watch over subscriptions, and what it failed with last.
 #[derive(Default)]
 struct Watch {
-    watcher: Watcher,
-    /// Why the last looks failed, if they did, and how many.
-    failure: Option<(String, u32)>,
+    warden: Warden,
+    /// What has failed at the last attempt, why, and how often.
+    failures: HashMap<&'static str, (String, u32)>,
 }
 
 impl Watch {
     /// Does what there is to do and waits, not beyond `end` nor for longer than the database may be wanted by somebody else.
     /// True if this process's latch was set.
     fn go_on(&mut self, end: Instant) -> bool {
-        if self.watcher.is_due(Instant::now()) {
+        if self.warden.is_due(Instant::now()) {
             // A catalog that somebody has locked is looked at another time: this worker has more to do, and must notice
             // that somebody wants the database for himself.
-            let look = || session::with_settings(&[LOCK_TIMEOUT], || self.watcher.look());
-            match transaction::run(look) {
-                Ok(()) => self.failure = None,
-                Err(failure) => self.failed(&failure),
-            }
+            let outcome = in_transaction(|| self.warden.look());
+            self.note("look at the subscriptions", outcome);
+            // Apart: somebody may have the table locked, and what is seen then is not to be lost.
+            let outcome = in_transaction(|| self.warden.read_open_episodes());
+            self.note("read events", outcome);
+            self.look_for_hazards();
         }
         // What has come meanwhile, before anything is said to have come too late.
-        let come = background::wait_for_sockets(Duration::ZERO, &self.watcher.sockets());
-        self.watcher.advance(&come.sockets);
-        self.watcher.publish();
+        let come = background::wait_for_sockets(Duration::ZERO, &self.warden.sockets());
+        self.warden.advance(&come.sockets);
+        self.write();
         let now = Instant::now();
-        let until = end.min(self.watcher.next_time(now));
+        let until = end.min(self.warden.next_time(now));
         let pause = until.saturating_duration_since(now);
         let woken = background::wait_for_sockets(
             pause.min(background::DATABASE_POLL),
-            &self.watcher.sockets(),
+            &self.warden.sockets(),
         );
-        self.watcher.advance(&woken.sockets);
-        self.watcher.publish();
+        self.warden.advance(&woken.sockets);
         come.by_latch || woken.by_latch
     }
 
-    /// Says it once, and only when it fails again: pglogical may be dropped while it is looked at.
-    fn failed(&mut self, failure: &Failure) {
-        let before = match &self.failure {
+    /// What can go wrong later is looked for seldom, and apart: it reads the users' tables.
+    fn look_for_hazards(&mut self) {
+        if self.warden.is_due_for_hazards() {
+            let outcome = in_transaction(|| self.warden.look_for_hazards());
+            self.note("look for what may go wrong", outcome);
+        }
+    }
+
+    /// Writes down what has come of a look. A quiet one writes nothing.
+    fn write(&mut self) {
+        let Some(news) = self.warden.conclude() else {
+            return;
+        };
+        // Each in a transaction of its own: none stands in the way of another.
+        for hung in self.warden.take_hung() {
+            let outcome = in_transaction(|| hung.restart());
+            if let Some(pid) = self.note("end a worker that hangs", outcome) {
+                self.warden.note_restarted(&hung, pid);
+            }
+        }
+        if news.has_errors() {
+            let outcome = in_transaction(|| news.write_errors());
+            if self.note("write down errors", outcome).is_some() {
+                self.warden.note_errors_written(&news);
+            }
+        }
+        let outcome = in_transaction(|| self.warden.write_events());
+        if let Some(told) = self.note("write down events", outcome) {
+            self.warden.note_events_written(&told);
+        }
+        if news.is_time_to_expire() {
+            let outcome = in_transaction(|| news.expire());
+            self.note("delete old events", outcome);
+            self.warden.note_expired();
+        }
+    }
+
+    /// Says once that something fails, and only when it fails again: pglogical may be dropped while it is looked at.
+    fn note<R>(&mut self, doing: &'static str, outcome: Result<R, Failure>) -> Option<R> {
+        let failure = match outcome {
+            Ok(result) => {
+                self.failures.remove(doing);
+                return Some(result);
+            }
+            Err(failure) => failure,
+        };
+        let before = match self.failures.get(doing) {
             Some((message, times)) if *message == failure.message => *times,
             _ => 0,
         };
-        if before == 1 {
-            log("look at the subscriptions", failure);
+        // At the 2nd time, the 128th, the 8192nd: not never again, and not each time.
+        if [1, 127, 8191].contains(&before) {
+            log(doing, &failure);
         }
-        self.failure = Some((failure.message.clone(), before.saturating_add(1)));
+        let times = before.saturating_add(1);
+        self.failures.insert(doing, (failure.message, times));
+        None
     }
+}
+
+/// In a transaction that does not wait long for a lock.
+fn in_transaction<R>(work: impl FnOnce() -> Result<R, Error>) -> Result<R, Failure> {
+    transaction::run(|| session::with_settings(&[LOCK_TIMEOUT], work))
 }
 
 struct Tick {
@@ -163,16 +214,4 @@ impl Tick {
             &format!("failed {} times: {}", self.failures, failure.message),
         );
     }
-}
-
-fn log(doing: &str, failure: &Failure) {
-    ErrorReport::new(
-        PgSqlErrorCode::ERRCODE_WARNING,
-        format!(
-            "replwarden: could not {doing}: {}: {}",
-            failure.sqlstate, failure.message
-        ),
-        "replwarden",
-    )
-    .report(PgLogLevel::WARNING);
 }

@@ -4,6 +4,7 @@
 //! it that unfinished backfills have workers. Not preloaded, there is nothing but the backfill workers that a session
 //! starts when it asks for a backfill.
 
+mod breaker;
 mod database;
 mod entry;
 mod launcher;
@@ -12,7 +13,9 @@ mod roster;
 use crate::guc;
 use crate::pg::background::{Argument, Description};
 use crate::pg::shared::{self, Message};
-use crate::pg::{databases, session_events};
+use crate::pg::transaction::Failure;
+use crate::pg::{databases, replication_process, session_events};
+use crate::watch;
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -29,6 +32,7 @@ pub(crate) fn init() {
         return;
     }
     shared::init();
+    replication_process::before_first_commit(watch::breaker::hold_back);
     Description {
         name: "replwarden launcher".to_owned(),
         kind: "replwarden launcher",
@@ -126,4 +130,17 @@ fn warn_of_no_slot() {
 fn repl_ask_for_worker() {
     let database = databases::current();
     session_events::at_commit(move || shared::post(Message::Created(database)));
+}
+
+/// Says what a worker could not do.
+fn log(doing: &str, failure: &Failure) {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!(
+            "replwarden: could not {doing}: {}: {}",
+            failure.sqlstate, failure.message
+        ),
+        "replwarden",
+    )
+    .report(PgLogLevel::WARNING);
 }
