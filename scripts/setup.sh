@@ -27,6 +27,10 @@ packages=() # Debian packages to install
 reasons=()  # what each is for
 by_hand=()  # what no package brings
 want_cargo_pgrx=
+want_locale=
+
+# A test reads the log of a server that speaks it; PostgreSQL's own package brings the translation.
+readonly locale=de_DE.UTF-8
 
 need() {
     packages+=("$1")
@@ -56,8 +60,15 @@ installed_cargo_pgrx() {
     cargo pgrx --version 2>/dev/null | sed -n 's/^cargo-pgrx //p' || true
 }
 
+# "locale -a" spells the encoding in another way than everybody else.
+has_locale() {
+    local known
+    known=$(locale -a 2>/dev/null) || return 1
+    grep -qixF -e "$locale" -e "${locale/UTF-8/utf8}" <<<"$known"
+}
+
 look() {
-    packages=() reasons=() by_hand=() want_cargo_pgrx=''
+    packages=() reasons=() by_hand=() want_cargo_pgrx='' want_locale=''
     local include='' library='' bin=''
     if [[ -x $pg_config ]]; then
         include=$("$pg_config" --includedir-server)
@@ -82,6 +93,10 @@ look() {
     if [[ $purpose == test && ! -e $library/pglogical.so ]]; then
         need_in_server "postgresql-$pg-pglogical" "pglogical for PostgreSQL $pg, which the tests and the demo replicate with too"
     fi
+    if [[ $purpose == test ]] && ! has_locale; then
+        want_locale=yes
+        [[ -e /usr/share/i18n/locales/${locale%.*} ]] || need locales "the source of the locale $locale"
+    fi
     if [[ $(installed_cargo_pgrx) != "$pgrx" ]]; then
         want_cargo_pgrx=yes
         [[ -e /usr/include/openssl/ssl.h ]] || need libssl-dev "the build of cargo-pgrx"
@@ -99,7 +114,13 @@ tell() {
         other=$(installed_cargo_pgrx)
         printf '  %-28s %s\n' "cargo-pgrx $pgrx" "the tool that builds and installs a pgrx extension${other:+ (replaces $other)}"
     fi
+    [[ -z $want_locale ]] || printf '  %-28s %s\n' "$locale" "the locale of a server that the tests set up in another language"
     ((${#by_hand[@]} == 0)) || printf '  %s\n' "${by_hand[@]}"
+}
+
+# What is still to be had.
+is_complete() {
+    [[ -z $want_cargo_pgrx && -z $want_locale ]] && ((${#packages[@]} == 0))
 }
 
 # --- How it gets here -------------------------------------------------------------------------
@@ -162,6 +183,15 @@ install_packages() {
     apt install -y --no-install-recommends "${packages[@]}"
 }
 
+make_locale() {
+    local command=(localedef -i "${locale%.*}" -f "${locale#*.}" "$locale")
+    if ((EUID != 0)) && ! command -v sudo >/dev/null; then
+        die "making a locale needs root, and there is no sudo. Run this as root: ${command[*]}"
+    fi
+    echo "setup: making the locale $locale"
+    as_root "${command[@]}"
+}
+
 # --- Do it ------------------------------------------------------------------------------------
 
 case $purpose in install | test | lint) ;; *) die "no such purpose: $purpose (install, test or lint)" ;; esac
@@ -179,7 +209,7 @@ elif [[ $pg_config != "$debian_pg_config" ]]; then
 fi
 
 look
-((${#packages[@]} + ${#by_hand[@]})) || [[ $want_cargo_pgrx ]] || exit 0
+! is_complete || ((${#by_hand[@]})) || exit 0
 
 echo "setup: missing for 'make $purpose' with PostgreSQL $pg:"
 tell
@@ -189,13 +219,14 @@ if ((${#packages[@]})); then
     # A cargo-pgrx that is there may only have lacked a library that has come by now.
     look
 fi
+[[ -z $want_locale ]] || make_locale
 if [[ $want_cargo_pgrx ]]; then
     echo "setup: building cargo-pgrx $pgrx (about 5 minutes on two cores)"
     cargo install cargo-pgrx --version "$pgrx" --locked
 fi
 
 look
-if ((${#packages[@]})) || [[ $want_cargo_pgrx ]]; then
+if ! is_complete; then
     tell
     die "the above is still missing after the installation."
 fi

@@ -332,10 +332,14 @@ fn unanswered_question_times_out_and_the_facts_come_back(provider: Provider) {
 #[test]
 fn settings_of_the_probe_have_limits() {
     let pair = status::pair(Provider::Native);
-    for setting in ["replwarden.probe_timeout", "replwarden.watch_interval"] {
-        let error = pair
-            .subscriber()
-            .expect_error("postgres", &format!("alter system set {setting} = '99ms'"));
+    for (setting, too_short) in [
+        ("replwarden.probe_timeout", "99ms"),
+        ("replwarden.watch_interval", "9ms"),
+    ] {
+        let error = pair.subscriber().expect_error(
+            "postgres",
+            &format!("alter system set {setting} = '{too_short}'"),
+        );
         assert_eq!(error.code().code(), "22023", "{error:?}");
     }
     assert_eq!(

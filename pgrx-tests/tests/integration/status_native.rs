@@ -363,11 +363,11 @@ fn row_that_cannot_be_applied_is_tried_again_and_again() {
     pair.subscriber().set("replwarden.watch_interval", "10min");
     pair.on_subscriber("insert into item values (7)");
     pair.on_publisher("insert into item values (7)");
-    assert_retrying_for_unknown_cause(status);
+    assert_retrying_for_duplicate_key(status);
     pair.subscriber().set("replwarden.watch_interval", "200ms");
     for _ in 0..10 {
         status.wait_looked();
-        assert_retrying_for_unknown_cause(status);
+        assert_retrying_for_duplicate_key(status);
     }
     if pair.subscriber().server().major() >= 15 {
         status.wait_subscription("counts the errors", |row| row.number("apply_errors") > 1.0);
@@ -380,10 +380,10 @@ fn row_that_cannot_be_applied_is_tried_again_and_again() {
 
 /// The publisher answers, and has the slot, which nobody has used but the worker that failed.
 #[track_caller]
-fn assert_retrying_for_unknown_cause(status: Status<'_>) {
+fn assert_retrying_for_duplicate_key(status: Status<'_>) {
     let row = status.wait_state("retrying");
     assert!(row.is("enabled", "t"), "{row:?}");
-    assert!(row.is("cause", "unknown"), "{row:?}");
+    assert!(row.is("cause", "duplicate_key"), "{row:?}");
 }
 
 /// Another reader of the slot, until it is dropped.

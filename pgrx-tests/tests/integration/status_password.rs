@@ -312,7 +312,7 @@ fn wrong_password_is_told_and_not_shown(provider: Provider) {
     let wrong = wait_where(
         status,
         SUBSCRIPTION,
-        "state = 'retrying' and cause = 'publisher_unreachable' and last_error like '%authentication failed%'
+        "state = 'retrying' and cause = 'authentication_failed' and last_error like '%authentication failed%'
            and last_error_at is not null",
     );
     assert!(!wrong.text("remedy").is_empty());

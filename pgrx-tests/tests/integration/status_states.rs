@@ -218,8 +218,11 @@ fn slot_that_was_dropped(provider: Provider) {
     let status = Status::of(&pair);
     wait_all_well(status);
     drop_slot(&pair);
-    let row = status.wait_cause("retrying", Some("slot_missing"));
-    // The publisher answers, but not about the slot.
+    status.wait_cause("retrying", Some("slot_missing"));
+    // The worker's error tells it, too, and sooner. The publisher answers, but not about the slot.
+    let row = status.wait_subscription("has no slot, as the publisher says", |row| {
+        row.is_null("slot_active") && !row.is_null("publisher_lsn")
+    });
     assert!(!row.is_null("publisher_lsn"), "{row:?}");
     for column in ["restart_lsn", "retained_bytes", "wal_status"] {
         assert!(row.is_null(column), "{column}: {row:?}");
