@@ -1,18 +1,21 @@
 //! The command line.
 
 pub(crate) const USAGE: &str = "usage: bench [--only SECTION] [--rows N] [--rounds N] [--backfill-rows N] [--backfill-rounds N]
-             [--status-tables N] [--status-rounds N]
+             [--status-tables N] [--status-rounds N] [--watch-looks N]
 
   --only SECTION       rule: what a rule costs in apply, in the initial copy and in local writes;
                        backfill: existing rows, against UPDATE;
-                       status: views and report, against plain queries of the catalogs (default: all)
+                       status: views and report, against plain queries of the catalogs;
+                       watch: the worker that looks at all subscriptions (default: all)
   --rows N             rows of a measurement of apply and of the initial copy; a local INSERT takes twice as many
                        (default 500000, at least 10000)
   --rounds N           how often everything of the section rule is measured (default 3)
   --backfill-rows N    rows of the table that is backfilled (default 5000000, at least 100000)
   --backfill-rounds N  how often everything of the section backfill is measured (default 1: one takes minutes)
-  --status-tables N    tables of the largest subscription of the section status (default 10000, at least 1000)
-  --status-rounds N    how often everything of the section status is measured (default 21)";
+  --status-tables N    tables of the largest subscription of the sections status and watch
+                       (default 10000, at least 1000)
+  --status-rounds N    how often everything of the section status is measured (default 21)
+  --watch-looks N      looks over which memory is followed in the section watch (default 3600, at least 100)";
 
 /// Below it a measurement is shorter than a few clock ticks, in which the kernel counts CPU time.
 const FEWEST_ROWS: u32 = 10_000;
@@ -23,12 +26,16 @@ const FEWEST_BACKFILL_ROWS: u32 = 100_000;
 /// A hundredth of it is measured, too.
 const FEWEST_STATUS_TABLES: u32 = 1_000;
 
+/// Below it the memory of the worker has not come to rest.
+const FEWEST_LOOKS: u32 = 100;
+
 /// What can be measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
     Rule,
     Backfill,
     Status,
+    Watch,
 }
 
 pub(crate) struct Arguments {
@@ -40,6 +47,7 @@ pub(crate) struct Arguments {
     pub(crate) backfill_rounds: u32,
     pub(crate) status_tables: u32,
     pub(crate) status_rounds: u32,
+    pub(crate) watch_looks: u32,
 }
 
 impl Arguments {
@@ -55,6 +63,7 @@ impl Arguments {
             backfill_rounds: 1,
             status_tables: 10_000,
             status_rounds: 21,
+            watch_looks: 3600,
         };
         while let Some(argument) = arguments.next() {
             let (target, least) = match argument.as_str() {
@@ -69,6 +78,7 @@ impl Arguments {
                 "--backfill-rounds" => (&mut parsed.backfill_rounds, 1),
                 "--status-tables" => (&mut parsed.status_tables, FEWEST_STATUS_TABLES),
                 "--status-rounds" => (&mut parsed.status_rounds, 1),
+                "--watch-looks" => (&mut parsed.watch_looks, FEWEST_LOOKS),
                 _ => return Err(format!("unknown argument \"{argument}\"")),
             };
             *target = arguments
@@ -90,7 +100,8 @@ fn section(name: Option<&str>) -> Result<Section, String> {
         Some("rule") => Ok(Section::Rule),
         Some("backfill") => Ok(Section::Backfill),
         Some("status") => Ok(Section::Status),
-        _ => Err("--only takes a section: rule, backfill or status".to_owned()),
+        Some("watch") => Ok(Section::Watch),
+        _ => Err("--only takes a section: rule, backfill, status or watch".to_owned()),
     }
 }
 
@@ -131,7 +142,14 @@ mod tests {
     fn one_section_or_all() {
         let all = parse(&[]).unwrap().unwrap();
         assert!(
-            all.wants(Section::Rule) && all.wants(Section::Backfill) && all.wants(Section::Status)
+            [
+                Section::Rule,
+                Section::Backfill,
+                Section::Status,
+                Section::Watch
+            ]
+            .into_iter()
+            .all(|section| all.wants(section))
         );
         let one = parse(&["--only", "backfill"]).unwrap().unwrap();
         assert!(!one.wants(Section::Rule) && one.wants(Section::Backfill));
@@ -146,6 +164,7 @@ mod tests {
             &["--backfill-rounds", "0"],
             &["--status-tables", "999"],
             &["--status-rounds", "0"],
+            &["--watch-looks", "99"],
             &["--only", "everything"],
             &["--only"],
             &["--rows"],

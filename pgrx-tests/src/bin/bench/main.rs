@@ -1,6 +1,6 @@
 //! The benchmark: what a derived column costs a subscriber, in apply, in the initial copy and in local writes, for a
-//! rule of replwarden and for the other ways to derive a column; how fast existing rows get their values; and how fast the
-//! status views answer. Throw-away clusters, one go; ratios, figures and machine on standard output as Markdown, progress on
+//! rule of replwarden and for the other ways to derive a column; how fast existing rows get their values; how fast the
+//! status views answer; and what watching costs. Throw-away clusters, one go; ratios, figures and machine on standard output as Markdown, progress on
 //! standard error.
 
 mod apply;
@@ -16,6 +16,7 @@ mod rounds;
 mod stand;
 mod status;
 mod variant;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -60,6 +61,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     if arguments.wants(Section::Status) {
         let report = status::run(arguments, load)?;
         print!("\n## Status of many tables\n\n{report}");
+    }
+    if arguments.wants(Section::Watch) {
+        let report = watch::run(arguments, load)?;
+        print!("\n## What watching costs\n\n{report}");
     }
     eprintln!("\n{:.0} s in all", started.elapsed().as_secs_f64());
     Ok(())

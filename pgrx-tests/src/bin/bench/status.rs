@@ -2,7 +2,7 @@
 //! catalogs that read the same rows, as a subscription grows to ten thousand tables.
 
 mod report;
-mod stand;
+pub(crate) mod stand;
 mod subject;
 
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 //! throw-away clusters, checks every row, and fails when one is wrong or the status at the end does not say that all is well.
 
 mod check;
+mod crash_loop;
 mod late;
 mod stage;
 mod status;
@@ -19,6 +20,9 @@ use stage::say;
 
 /// The second database, on both sides.
 const PGLOGICAL_DATABASE: &str = "shop_pglogical";
+
+/// The third one.
+const LOOP_DATABASE: &str = "shop_loop";
 
 const USAGE: &str = "usage: demo [--keep]\n\n  --keep  leave the clusters up at the end (as KEEP=1 in the environment)";
 
@@ -73,6 +77,8 @@ fn run(keep: bool) -> Result<(), String> {
             let pglogical = native.beside(Provider::Pglogical, PGLOGICAL_DATABASE);
             results.extend(story::tell_again(&pglogical)?);
             late::tell(&native)?;
+            let looping = native.beside(Provider::Pglogical, LOOP_DATABASE);
+            results.push(crash_loop::tell(&looping)?);
             Ok(results)
         })
         .and_then(|results| judge(&results))
@@ -108,8 +114,8 @@ fn leave_up(native: &Pair) {
     println!("{}", subscriber.psql_command(native.database()));
     println!();
     say(&format!(
-        "The first is the publisher, the second the subscriber. \\c {PGLOGICAL_DATABASE} goes to the database that \
-         pglogical replicates. Both subscriptions are called {SUBSCRIPTION}."
+        "The first is the publisher, the second the subscriber. \\c {PGLOGICAL_DATABASE} and \\c {LOOP_DATABASE} go to the \
+         databases that pglogical replicates. All subscriptions are called {SUBSCRIPTION}."
     ));
     say("To stop and remove them:");
     for cluster in [subscriber, publisher] {

@@ -9,7 +9,7 @@ use crate::stage::{Node, heading, say};
 
 const ROWS: usize = 200_000;
 
-const PUBLISHER_TABLE: &str = "create table loan_app (
+pub(crate) const PUBLISHER_TABLE: &str = "create table loan_app (
     id bigserial primary key,
     userid bigint not null,
     amount numeric(12,2),
@@ -100,7 +100,7 @@ fn fill_sql() -> String {
     )
 }
 
-fn publish(pair: &Pair, publisher: &mut Node) -> Result<(), String> {
+pub(crate) fn publish(pair: &Pair, publisher: &mut Node) -> Result<(), String> {
     let publication = match pair.provider() {
         Provider::Native => Publication::of("loan_app"),
         Provider::Pglogical => {

@@ -7,10 +7,10 @@ use replwarden_tests::{Cluster, DEFAULT_DEADLINE, wait_for_value, wait_until};
 
 use crate::stand::{self, reason, server_with_extension};
 
-const DATABASE: &str = "shop";
+pub(crate) const DATABASE: &str = "shop";
 
 /// The large one among them.
-pub(super) const SUBSCRIPTIONS: u32 = 50;
+pub(crate) const SUBSCRIPTIONS: u32 = 50;
 
 /// Of each of the others.
 pub(super) const FEW: u32 = 3;
@@ -34,10 +34,10 @@ pub(super) const STATES: &str = "iidddfs";
 
 /// How far the large subscription is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stage {
-    pub(super) tables: u32,
+pub(crate) struct Stage {
+    pub(crate) tables: u32,
     /// Whether all but a few are ready, or none is, as in the beginning of a migration.
-    pub(super) is_copied: bool,
+    pub(crate) is_copied: bool,
 }
 
 impl Stage {
@@ -52,7 +52,7 @@ impl Stage {
     }
 }
 
-pub(super) struct Stand {
+pub(crate) struct Stand {
     cluster: Cluster,
     stage: Stage,
 }
@@ -61,7 +61,7 @@ impl Stand {
     /// Starts a server that is publisher and subscriber at once, with the tables of all subscriptions, `largest` of them
     /// for the large one. Nothing is ever written to them. All subscriptions stream but the large one, which is disabled:
     /// else its workers would begin to copy.
-    pub(super) fn build(largest: u32) -> Result<Self, String> {
+    pub(crate) fn build(largest: u32) -> Result<Self, String> {
         let server = server_with_extension()?;
         eprintln!(
             "starting a server with {SUBSCRIPTIONS} subscriptions and {largest} tables in one of them, {}",
@@ -134,7 +134,7 @@ impl Stand {
 
     /// Brings the large subscription up to a later stage, and returns when all is as it will stay: the server has been
     /// started anew, so that replwarden has asked the publisher which tables there are now.
-    pub(super) fn advance(&mut self, stage: Stage) {
+    pub(crate) fn advance(&mut self, stage: Stage) {
         // Else each of their slots would decode what comes now, while something is measured.
         if self.stage.tables > 0 {
             self.stop_streams();
@@ -152,8 +152,28 @@ impl Stand {
         self.analyze();
         self.start_streams();
         self.cluster.restart();
+        self.wait_streaming(SUBSCRIPTIONS - 1);
+    }
+
+    /// The large subscription streams as well. Not to be advanced any more.
+    pub(crate) fn stream_all(&self) {
+        self.run(
+            "update pg_subscription_rel set srsubstate = 'r', srsublsn = pg_current_wal_lsn()
+              where srsubstate <> 'r'",
+        );
+        self.analyze();
+        self.start_stream("large");
+        self.wait_streaming(SUBSCRIPTIONS);
+    }
+
+    pub(crate) fn vacuum(&self) {
+        self.run("vacuum");
+        self.run("checkpoint");
+    }
+
+    fn wait_streaming(&self, number: u32) {
         wait_for_value(
-            "all subscriptions but one stream and their publisher has answered replwarden",
+            &format!("{number} subscriptions stream and their publisher has answered replwarden"),
             DEFAULT_DEADLINE,
             || {
                 self.cluster.query_one_value::<i64>(
@@ -162,7 +182,7 @@ impl Stand {
                       where state = 'streaming' and asked_at is not null",
                 )
             },
-            |&streaming| streaming == i64::from(SUBSCRIPTIONS - 1),
+            |&streaming| streaming == i64::from(number),
         );
     }
 
@@ -203,14 +223,18 @@ impl Stand {
     /// A subscription to its own server cannot make its slot itself: the two would wait for one another.
     fn start_streams(&self) {
         for name in (1..SUBSCRIPTIONS).map(small) {
-            self.run(&format!(
-                "select pg_create_logical_replication_slot('{name}', 'pgoutput')"
-            ));
-            self.run(&format!(
-                "alter subscription {name} set (slot_name = '{name}');
-                 alter subscription {name} enable"
-            ));
+            self.start_stream(&name);
         }
+    }
+
+    fn start_stream(&self, name: &str) {
+        self.run(&format!(
+            "select pg_create_logical_replication_slot('{name}', 'pgoutput')"
+        ));
+        self.run(&format!(
+            "alter subscription {name} set (slot_name = '{name}');
+             alter subscription {name} enable"
+        ));
     }
 
     fn stop_streams(&self) {
@@ -229,7 +253,7 @@ impl Stand {
         self.run("select pg_drop_replication_slot(slot_name) from pg_replication_slots");
     }
 
-    pub(super) fn session(&self) -> Result<Client, String> {
+    pub(crate) fn session(&self) -> Result<Client, String> {
         let mut session = self.cluster.connect(DATABASE);
         session
             .batch_execute("set statement_timeout = '5min'")
@@ -237,7 +261,7 @@ impl Stand {
         Ok(session)
     }
 
-    pub(super) fn cluster(&self) -> &Cluster {
+    pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
