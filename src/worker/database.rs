@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 const LOCK_TIMEOUT: (&CStr, &CStr) = (c"lock_timeout", c"500ms");
 
+/// What is asked at each look is planned once: planning it takes longer than running it.
+const GENERIC_PLANS: (&CStr, &CStr) = (c"plan_cache_mode", c"force_generic_plan");
+
 /// As a probe, only tells the launcher whether the extension is there.
 pub(super) fn run(probe: bool) {
     let here = databases::current();
@@ -81,7 +84,8 @@ impl Watch {
         if self.warden.is_due(Instant::now()) {
             // A catalog that somebody has locked is looked at another time: this worker has more to do, and must notice
             // that somebody wants the database for himself.
-            let outcome = in_transaction(|| self.warden.look());
+            let look = || session::with_settings(&[GENERIC_PLANS], || self.warden.look());
+            let outcome = in_transaction(look);
             self.note("look at the subscriptions", outcome);
             // Apart: somebody may have the table locked, and what is seen then is not to be lost.
             let outcome = in_transaction(|| self.warden.read_open_episodes());
