@@ -123,7 +123,7 @@ fn dropped_primary_key() {
         "{remedy}"
     );
     // Which columns identify a row, only a person knows.
-    database.run(&format!("{} (id)", remedy.trim_end_matches(" (…)")));
+    database.run(&format!("{} (id)", remedy.trim_end_matches(" (...)")));
     assert_eq!(database.lines(STATE), ["live|t"]);
 }
 
