@@ -233,12 +233,14 @@ fn slot_that_was_invalidated() {
     pair.enable();
     let row = wait_found(status, "retrying", "slot_invalidated");
     assert_found(&row, "critical", "deterministic", &["slot \"sub\"", "WAL"]);
-    assert_eq!(
-        evidence(status, &row, "slot,wal_status").as_deref(),
-        Some("lost")
+    // The worker's error has told it first, perhaps.
+    let rows = wait_for_value(
+        "the publisher says that the slot is lost",
+        DEFAULT_DEADLINE,
+        || found(status, SUBSCRIPTION),
+        |rows| evidence(status, &rows[0], "slot,wal_status").as_deref() == Some("lost"),
     );
     // What is said of WAL that the publisher keeps says no more than that, and does not say it first.
-    let rows = found(status, SUBSCRIPTION);
     assert!(rows[0].is("cause", "slot_invalidated"), "{rows:#?}");
     paste(&pair, &row);
     create_again(&pair);
