@@ -72,6 +72,8 @@ pub(crate) enum Error {
     TemporaryTable { table: String },
     #[error("table {table} has the access method \"{method}\", which a backfill does not know")]
     OtherAccessMethod { table: String, method: String },
+    #[error("invalid value for parameter \"provider\": \"{value}\"")]
+    InvalidProvider { value: String },
     #[error("there is no backfill {id}")]
     UnknownBackfill { id: i64 },
     #[error("table {table} has no derived column")]
@@ -146,6 +148,12 @@ pub(crate) enum Error {
     UnknownSubscription { name: String, known: Vec<String> },
     #[error("there are two subscriptions named \"{name}\"")]
     AmbiguousSubscription { name: String, instead: String },
+    #[error("permission denied to ask the publisher of subscription \"{name}\"")]
+    MayNotAsk { name: String },
+    #[error("permission denied to connect to another server")]
+    MayNotConnect,
+    #[error("the publisher of subscription \"{name}\" does not answer: {message}")]
+    PublisherUnreachable { name: String, message: String },
     #[error("permission denied for table pglogical.subscription")]
     PglogicalHidden { name: String },
     #[error("subscription \"{name}\" is disabled")]
@@ -170,7 +178,12 @@ impl Error {
             Self::NotATable { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Self::NotTableOwner { .. }
             | Self::FunctionNotExecutable { .. }
+            | Self::MayNotAsk { .. }
+            | Self::MayNotConnect
             | Self::PglogicalHidden { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::PublisherUnreachable { .. } => {
+                ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+            }
             Self::UnknownColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
             Self::SystemColumn { .. } | Self::UnusableReference { .. } => {
                 ERRCODE_INVALID_COLUMN_REFERENCE
@@ -204,6 +217,7 @@ impl Error {
             Self::InvalidFailureAction { .. }
             | Self::InvalidSample { .. }
             | Self::InvalidWorkers { .. }
+            | Self::InvalidProvider { .. }
             | Self::NotNullColumn { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::AmbiguousSubscription { .. } => ERRCODE_AMBIGUOUS_ALIAS,
             Self::NotOneExpression { .. } => ERRCODE_SYNTAX_ERROR,

@@ -12,6 +12,7 @@ mod error;
 mod generated;
 mod guc;
 mod pg;
+mod preflight;
 mod report;
 mod subscription;
 mod watch;
@@ -50,3 +51,4 @@ extension_sql_file!(
     requires = ["generated_columns_view", "tables"]
 );
 extension_sql_file!("../sql/watch.sql", name = "watch", requires = ["backfill"]);
+extension_sql_file!("../sql/preflight.sql", name = "preflight");

@@ -275,6 +275,27 @@ impl Error {
                     format!("Use the statement of the one that you mean: {instead}"),
                 );
             }
+            Self::InvalidProvider { .. } => (
+                "Rows come by PostgreSQL's own logical replication or by pglogical.",
+                "Use 'native' or 'pglogical'.",
+            ),
+            Self::MayNotAsk { .. } => (
+                "It makes this server connect to another one with what the subscription knows.",
+                "Ask a superuser, or, for a native subscription, whoever has the rights of its owner.",
+            ),
+            Self::MayNotConnect => (
+                "Only superusers and members of pg_create_subscription (PostgreSQL 16 and later) may make this server connect to another one.",
+                "Ask one of them.",
+            ),
+            Self::PublisherUnreachable { name, .. } => {
+                return (
+                    "Nothing has been changed.".to_owned(),
+                    format!(
+                        "SELECT * FROM repl_preflight({}); says what is in the way.",
+                        literal(name)
+                    ),
+                );
+            }
             Self::PglogicalHidden { name } => {
                 return (
                     format!(

@@ -24,11 +24,11 @@ const OWN_KEYWORDS: [(&CStr, &CStr); 2] = [
 pub(crate) struct Connection(NonNull<PGconn>);
 
 impl Connection {
-    /// Begins to connect. The first thing to wait for is a writable socket.
-    pub(crate) fn start(conninfo: &CStr) -> Result<Self, String> {
+    /// Begins to connect, with some keywords set over the connection string. The first thing to wait for is a writable socket.
+    pub(crate) fn start(conninfo: &CStr, over: &[(&CStr, &CStr)]) -> Result<Self, String> {
         let mut keywords = vec![c"dbname".as_ptr()];
         let mut values = vec![conninfo.as_ptr()];
-        for (keyword, value) in OWN_KEYWORDS {
+        for (keyword, value) in OWN_KEYWORDS.iter().chain(over) {
             keywords.push(keyword.as_ptr());
             values.push(value.as_ptr());
         }

@@ -1,5 +1,6 @@
 //! Subscriptions, native and of pglogical: what they are, and how they are doing.
 
+pub(crate) mod access;
 pub(crate) mod captured;
 pub(crate) mod cause;
 pub(crate) mod condition;

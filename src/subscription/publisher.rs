@@ -1,10 +1,14 @@
 //! What the publisher says when it is asked: its position in the WAL, the subscription's slot, and what it publishes. A
 //! publisher may be as old as 10.
 
+mod approach;
 mod conversation;
 mod history;
+mod inquiry;
 
+pub(crate) use approach::{Approach, Stage};
 pub(crate) use conversation::{Conversation, Interests, epoch};
+pub(crate) use inquiry::{Inquiry, Unheard};
 
 use super::unit::bytes;
 use serde::{Deserialize, Serialize};

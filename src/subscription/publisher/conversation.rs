@@ -1,12 +1,11 @@
 //! A connection to one publisher, and what was last heard through it. Nothing in here waits: whoever drives it waits for
 //! its socket, and it gives up by itself when its time is over.
 
+use super::approach::{Approach, NO_ANSWER, Progress, timed_out};
 use super::history::History;
 use super::{Catalog, FACTS_QUESTION, Facts, PREPARATION};
 use crate::guc;
 use crate::pg::libpq::{Connection, Interest};
-use crate::pg::resolver::Lookup;
-use crate::subscription::conninfo::Conninfo;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -32,8 +31,7 @@ pub(crate) struct Interests {
 
 enum Phase {
     Apart,
-    LookingUp(Lookup),
-    Connecting(Connection, Interest),
+    Approaching,
     Asking(Connection, Interest, Question),
     Idle(Connection),
 }
@@ -55,14 +53,10 @@ pub(crate) struct Heard<T> {
 }
 
 pub(crate) struct Conversation {
-    text: CString,
-    conninfo: Conninfo,
-    must_use_password: bool,
+    approach: Approach,
     catalog_question: &'static CStr,
     interests: Interests,
     phase: Phase,
-    /// Was given up, and has still not come to its end.
-    pending_lookup: Option<Lookup>,
     /// The time limit that this connection was prepared for.
     prepared_for: Duration,
     /// This connection has given an answer.
@@ -106,13 +100,10 @@ impl Conversation {
         now: Instant,
     ) -> Self {
         Self {
-            text: CString::new(conninfo).unwrap_or_default(),
-            conninfo: Conninfo::parse(conninfo),
-            must_use_password,
+            approach: Approach::new(conninfo, must_use_password),
             catalog_question,
             interests: Interests::default(),
             phase: Phase::Apart,
-            pending_lookup: None,
             prepared_for: Duration::ZERO,
             is_proven: false,
             asked_at: 0.0,
@@ -161,10 +152,8 @@ impl Conversation {
     /// What it waits for, if it waits.
     pub(crate) fn socket(&self) -> Option<(i32, Interest)> {
         match &self.phase {
-            Phase::Connecting(connection, interest) | Phase::Asking(connection, interest, _) => {
-                Some((connection.socket(), *interest))
-            }
-            Phase::LookingUp(lookup) => Some((lookup.socket(), Interest::Readable)),
+            Phase::Approaching => self.approach.socket(),
+            Phase::Asking(connection, interest, _) => Some((connection.socket(), *interest)),
             Phase::Apart | Phase::Idle(_) => None,
         }
     }
@@ -172,7 +161,7 @@ impl Conversation {
     /// When something is to be done at the latest.
     pub(crate) fn next_time(&self) -> Instant {
         match self.phase {
-            Phase::LookingUp(_) | Phase::Connecting(..) | Phase::Asking(..) => self.deadline,
+            Phase::Approaching | Phase::Asking(..) => self.deadline,
             Phase::Apart | Phase::Idle(_) => self.next_round(),
         }
     }
@@ -223,18 +212,10 @@ impl Conversation {
             self.go_on(now);
         } else if is_waiting && now >= self.deadline {
             let what = match std::mem::replace(&mut self.phase, Phase::Apart) {
-                Phase::LookingUp(lookup) => {
-                    self.pending_lookup = Some(lookup);
-                    "the address of the publisher was not found"
-                }
-                Phase::Connecting(..) => "the publisher did not accept a connection",
-                _ => "the publisher did not answer",
+                Phase::Approaching => self.approach.give_up().1,
+                _ => NO_ANSWER,
             };
-            let timeout = guc::probe_timeout().as_secs_f64();
-            self.fail(
-                format!("timed out: {what} within {timeout} s (replwarden.probe_timeout)"),
-                now,
-            );
+            self.fail(timed_out(what), now);
         } else if !is_waiting && now >= self.next_round() {
             self.begin(now);
         }
@@ -254,50 +235,24 @@ impl Conversation {
     fn connect(&mut self, now: Instant) {
         self.is_proven = false;
         self.deadline = now + guc::probe_timeout();
-        if self.must_use_password && !self.conninfo.has_password() {
-            return self.fail(
-                "password is required: the owner of the subscription is no superuser, and its connection string has none"
-                    .to_owned(),
-                now,
-            );
-        }
-        let hosts = self.conninfo.hosts_to_look_up();
-        if hosts.is_empty() {
-            return self.start(now);
-        }
-        // One at a time, however long it takes.
-        match self.pending_lookup.take().or_else(|| Lookup::start(hosts)) {
-            Some(lookup) => self.phase = Phase::LookingUp(lookup),
-            None => self.start(now),
-        }
+        let progress = self.approach.begin();
+        self.approached(progress, now);
     }
 
-    fn start(&mut self, now: Instant) {
-        match Connection::start(&self.text) {
-            Ok(connection) => self.phase = Phase::Connecting(connection, Interest::Writable),
-            Err(message) => self.fail(message, now),
+    fn approached(&mut self, progress: Progress, now: Instant) {
+        match progress {
+            Progress::Waiting => self.phase = Phase::Approaching,
+            Progress::There(connection) => self.ask(connection, Question::Preparation, now),
+            Progress::Failed(_, message) => self.fail(message, now),
         }
     }
 
     fn go_on(&mut self, now: Instant) {
         match std::mem::replace(&mut self.phase, Phase::Apart) {
-            Phase::LookingUp(lookup) => match lookup.result() {
-                None => self.phase = Phase::LookingUp(lookup),
-                Some(Ok(())) => self.start(now),
-                Some(Err(message)) => self.fail(message, now),
-            },
-            Phase::Connecting(mut connection, _) => match connection.go_on_connecting() {
-                Ok(Some(interest)) => self.phase = Phase::Connecting(connection, interest),
-                // As a walreceiver has it (libpqrcv_connect of libpqwalreceiver.c): a superuser's password file or the
-                // like must not serve somebody else.
-                Ok(None) if self.must_use_password && !connection.used_password() => self.fail(
-                    "password is required: the publisher let in the owner of the subscription, who is no superuser, without one"
-                        .to_owned(),
-                    now,
-                ),
-                Ok(None) => self.ask(connection, Question::Preparation, now),
-                Err(message) => self.fail(message, now),
-            },
+            Phase::Approaching => {
+                let progress = self.approach.go_on();
+                self.approached(progress, now);
+            }
             Phase::Asking(mut connection, _, question) => match connection.receive() {
                 Ok(Err(interest)) => self.phase = Phase::Asking(connection, interest, question),
                 Ok(Ok(answer)) => self.heard(connection, question, answer, now),
@@ -436,12 +391,13 @@ impl Conversation {
     }
 
     fn note(&mut self, message: &str) {
-        self.error = Some((self.conninfo.redact(message), epoch()));
+        self.error = Some((self.approach.conninfo().redact(message), epoch()));
         self.news.any = true;
     }
 }
 
-fn read<T: DeserializeOwned>(answer: Option<String>) -> Result<T, String> {
+/// The JSON document that a publisher has given.
+pub(super) fn read<T: DeserializeOwned>(answer: Option<String>) -> Result<T, String> {
     // What no name has, and jsonb refuses.
     if answer.as_ref().is_some_and(|text| text.contains("\\u0000")) {
         return Err("the publisher's answer cannot be read: it holds a null character".to_owned());
