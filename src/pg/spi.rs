@@ -22,6 +22,21 @@ pub(crate) fn read<T>(
     })?)
 }
 
+/// As `read`, for a query of ours that is run again and again: its plan is kept, as that of `query_kept`.
+pub(crate) fn read_kept<T>(
+    sql: &str,
+    arguments: &[DatumWithOid],
+    row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+) -> Result<Vec<T>, Error> {
+    Ok(Spi::connect(|client| {
+        let plan = kept(sql, || Ok(client.prepare(sql, &types(arguments))?.keep()))?;
+        client
+            .select(plan, None, arguments)?
+            .map(|found| row(&found))
+            .collect::<SpiResult<_>>()
+    })?)
+}
+
 /// Runs a statement that writes, or one that must see what this transaction has just written and what others
 /// have committed meanwhile (after waiting for a lock), and gives the rows it returns.
 pub(crate) fn query<T>(
@@ -159,7 +174,7 @@ pub(crate) fn required<T: pgrx::FromDatum + pgrx::IntoDatum>(
 
 /// Schema and owner of this extension.
 pub(crate) fn extension() -> Result<(String, pg_sys::Oid), Error> {
-    read(
+    read_kept(
         "select n.nspname::pg_catalog.text, e.extowner
            from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
           where e.extname = 'replwarden'",

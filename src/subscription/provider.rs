@@ -64,7 +64,7 @@ static PGLOGICAL: Pglogical = Pglogical;
 
 /// Those of this database. Native replication is always there.
 pub(crate) fn present() -> Result<Vec<&'static dyn Provider>, Error> {
-    let has_pglogical = !spi::read(
+    let has_pglogical = !spi::read_kept(
         "select 1 from pg_catalog.pg_extension where extname = 'pglogical'",
         &[],
         |_| Ok(()),

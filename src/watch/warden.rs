@@ -108,9 +108,10 @@ impl Warden {
 
     /// Draws the conclusions from the last look, once; what has come of it is to be written.
     pub(crate) fn conclude(&mut self) -> Option<News> {
-        if !std::mem::take(&mut self.has_looked) {
+        if !self.has_looked || !self.watcher.is_published() {
             return None;
         }
+        self.has_looked = false;
         let look = Look {
             now: epoch(),
             interval: guc::watch_interval().as_secs_f64(),

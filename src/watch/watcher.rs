@@ -18,7 +18,7 @@ use crate::subscription::publisher::{Conversation, Interests, PublishedTable, ep
 use crate::subscription::status;
 use crate::subscription::witness::Witness;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Subscriptions that connect alike are asked for together.
 type Address = (String, String, bool);
@@ -61,6 +61,8 @@ pub(crate) struct Watcher {
     diagnoses: Vec<Diagnosis>,
     /// What the board says is not what is known now.
     has_news: bool,
+    /// Since when that waits for the word of publishers.
+    waiting_since: Option<Instant>,
     /// It was said that there is no room for it.
     has_complained: bool,
 }
@@ -69,8 +71,10 @@ impl Watcher {
     /// When something has to be done at the latest.
     pub(crate) fn next_time(&self, now: Instant) -> Instant {
         let conversations = self.conversations.values().map(Conversation::next_time);
+        let publish = self.waiting_since.map(|since| since + patience());
         conversations
             .chain([self.next_look(now)])
+            .chain(publish)
             .min()
             .unwrap_or(now)
     }
@@ -329,6 +333,13 @@ impl Watcher {
             .into_iter()
             .flat_map(move |catalog| catalog.tables_of(&publications).collect::<Vec<_>>())
     }
+}
+
+/// What a look has found waits so long for the answers of publishers that it has led to questions for, and is laid out with
+/// them: diagnosing takes as long as looking.
+fn patience() -> Duration {
+    const LONGEST: Duration = Duration::from_millis(100);
+    guc::watch_interval().min(LONGEST)
 }
 
 fn key(subscription: &Subscription) -> Key {

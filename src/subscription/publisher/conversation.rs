@@ -158,6 +158,11 @@ impl Conversation {
         }
     }
 
+    /// It was asked for its facts, on a connection on which it has answered before.
+    pub(crate) fn is_about_to_tell(&self) -> bool {
+        self.is_proven && matches!(self.phase, Phase::Asking(_, _, Question::Facts))
+    }
+
     /// When something is to be done at the latest.
     pub(crate) fn next_time(&self) -> Instant {
         match self.phase {

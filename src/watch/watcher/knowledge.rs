@@ -1,6 +1,6 @@
 //! What the watcher knows, and how it lays it out.
 
-use super::{Watcher, address, key, publisher};
+use super::{Watcher, address, key, patience, publisher};
 use crate::pg::board::{self, Part};
 use crate::subscription::cause::Cause;
 use crate::subscription::known::{AbsentTable, Known, KnownSubscription, KnownTables, size_key};
@@ -13,13 +13,15 @@ use pgrx::PgLogLevel;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use std::collections::HashMap;
+use std::time::Instant;
 
 impl Watcher {
     /// Lays out what is new. Outside of a transaction.
     pub(crate) fn publish(&mut self) {
-        if !std::mem::take(&mut self.has_news) {
+        if !self.has_news || self.is_worth_waiting(Instant::now()) {
             return;
         }
+        (self.has_news, self.waiting_since) = (false, None);
         let known = self.learn();
         let tables = KnownTables {
             sizes: self.sizes(),
@@ -41,6 +43,20 @@ impl Watcher {
         if !is_laid_out && !std::mem::replace(&mut self.has_complained, true) {
             complain();
         }
+    }
+
+    /// What was found is laid out.
+    pub(crate) fn is_published(&self) -> bool {
+        !self.has_news
+    }
+
+    /// Publishers that have answered before are about to answer again.
+    fn is_worth_waiting(&mut self, now: Instant) -> bool {
+        let mut conversations = self.conversations.values();
+        if !conversations.any(Conversation::is_about_to_tell) {
+            return false;
+        }
+        now < *self.waiting_since.get_or_insert(now) + patience()
     }
 
     /// What is known now.
