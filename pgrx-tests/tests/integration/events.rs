@@ -24,7 +24,7 @@ on_both_providers!(
 pub(crate) fn impatient(provider: Provider) -> Pair {
     status::streaming(
         status::builder(provider)
-            .subscriber_setting("replwarden.stall_timeout", "300ms")
+            .subscriber_setting("replwarden.stall_timeout", "2s")
             .start(),
     )
 }
