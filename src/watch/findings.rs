@@ -73,8 +73,8 @@ fn findings(only: Option<&str>) -> Result<Vec<Row>, Error> {
         let has_hazard = hazards
             .iter()
             .any(|one| one.subscription == status.subscription);
-        let found = status.diagnosis.findings.is_empty();
-        if !(found && has_hazard) {
+        let is_well = status.diagnosis.findings.is_empty();
+        if !(is_well && has_hazard) {
             rows.extend(self::rows(status));
         }
     }
