@@ -3,6 +3,7 @@
 
 mod check;
 mod crash_loop;
+mod cut_over;
 mod late;
 mod stage;
 mod status;
@@ -79,6 +80,7 @@ fn run(keep: bool) -> Result<(), String> {
             late::tell(&native)?;
             let looping = native.beside(Provider::Pglogical, LOOP_DATABASE);
             results.push(crash_loop::tell(&looping)?);
+            cut_over::tell(&native)?;
             Ok(results)
         })
         .and_then(|results| judge(&results))

@@ -48,7 +48,19 @@ impl Node {
         self.rows_of(sql).map(drop)
     }
 
-    /// The same, for a caller who wants to see the rows too.
+    /// Shows a statement, and the error that it has to be.
+    pub(crate) fn run_in_vain(&mut self, sql: &str) -> Result<(), String> {
+        self.print(sql);
+        match self.session.simple_query(sql) {
+            Ok(_) => Err(format!("the {} does it: {sql}", self.name)),
+            Err(error) => {
+                println!("{}\n", reason(&error));
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`Node::run`], for a caller who wants to see the rows too.
     pub(crate) fn rows_of(&mut self, sql: &str) -> Result<Vec<TextRow>, String> {
         self.print(sql);
         let answer = self
