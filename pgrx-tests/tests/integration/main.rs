@@ -61,6 +61,8 @@ mod replication_adopt;
 mod replication_expressions;
 mod replication_partitions;
 mod restart_stalled;
+mod sequences;
+mod sequences_refused;
 mod soak;
 mod status;
 mod status_both;

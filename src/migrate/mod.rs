@@ -1,0 +1,3 @@
+//! Help up to the cut-over.
+
+mod sequence;
