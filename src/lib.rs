@@ -54,3 +54,8 @@ extension_sql_file!(
 extension_sql_file!("../sql/watch.sql", name = "watch", requires = ["backfill"]);
 extension_sql_file!("../sql/preflight.sql", name = "preflight");
 extension_sql_file!("../sql/sequences.sql", name = "sequences");
+extension_sql_file!(
+    "../sql/cutover.sql",
+    name = "cutover",
+    requires = ["generated_columns_view", "backfill"]
+);

@@ -26,6 +26,8 @@ mod column_types;
 mod control;
 mod control_rights;
 mod crash;
+mod cutover;
+mod cutover_rights;
 mod database;
 mod ddl;
 mod ddl_broken;

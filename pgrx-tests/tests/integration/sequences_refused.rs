@@ -142,6 +142,9 @@ fn whoever_may_ask_needs_update_on_each_that_is_behind() {
     );
     pair.on_subscriber(error.hint().expect("has a hint"));
     pair.on_subscriber(&call);
+    pair.on_subscriber(&format!(
+        "set session authorization {OWNER}; select * from repl_cutover_check('sub')"
+    ));
     assert_eq!(
         lines(&sync(&pair, 0)),
         [
