@@ -154,6 +154,33 @@ pub(crate) enum Error {
     MayNotConnect,
     #[error("the publisher of subscription \"{name}\" does not answer: {message}")]
     PublisherUnreachable { name: String, message: String },
+    #[error("invalid value for parameter \"headroom\": {value}")]
+    InvalidHeadroom { value: i64 },
+    #[error("permission denied for sequence {sequence}")]
+    MayNotSetSequence {
+        sequence: String,
+        others: usize,
+        grant: String,
+    },
+    #[error("sequences of the publisher are missing here: {names}")]
+    SequencesMissing { names: String, create: String },
+    #[error("sequences of the publisher cannot be read: {names}")]
+    SequencesUnread { names: String, grant: String },
+    #[error("sequence {sequence} cannot have the value of the publisher's, {value}")]
+    SequenceOutOfRange {
+        sequence: String,
+        value: i64,
+        min: i64,
+        max: i64,
+    },
+    #[error("sequence {sequence} counts in the other direction than the publisher's")]
+    SequenceOtherDirection { sequence: String, increment: i64 },
+    #[error("sequence {sequence} has room for {room} of the {headroom} values to be skipped")]
+    SequenceShortOfRoom {
+        sequence: String,
+        room: i64,
+        headroom: i64,
+    },
     #[error("permission denied for table pglogical.subscription")]
     PglogicalHidden { name: String },
     #[error("subscription \"{name}\" is disabled")]
@@ -180,6 +207,7 @@ impl Error {
             | Self::FunctionNotExecutable { .. }
             | Self::MayNotAsk { .. }
             | Self::MayNotConnect
+            | Self::MayNotSetSequence { .. }
             | Self::PglogicalHidden { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::PublisherUnreachable { .. } => {
                 ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
@@ -218,6 +246,7 @@ impl Error {
             | Self::InvalidSample { .. }
             | Self::InvalidWorkers { .. }
             | Self::InvalidProvider { .. }
+            | Self::InvalidHeadroom { .. }
             | Self::NotNullColumn { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::AmbiguousSubscription { .. } => ERRCODE_AMBIGUOUS_ALIAS,
             Self::NotOneExpression { .. } => ERRCODE_SYNTAX_ERROR,
@@ -225,9 +254,13 @@ impl Error {
                 refusal.code
             }
             Self::TypeMismatch { .. } => ERRCODE_DATATYPE_MISMATCH,
-            Self::MutableExpression { .. } | Self::FunctionWithoutSearchPath { .. } => {
-                ERRCODE_WARNING
-            }
+            Self::MutableExpression { .. }
+            | Self::FunctionWithoutSearchPath { .. }
+            | Self::SequencesMissing { .. }
+            | Self::SequencesUnread { .. }
+            | Self::SequenceOutOfRange { .. }
+            | Self::SequenceOtherDirection { .. }
+            | Self::SequenceShortOfRoom { .. } => ERRCODE_WARNING,
             Self::NotFiredAsRowTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::NotARowOfATable => ERRCODE_DATATYPE_MISMATCH,
             Self::HeldBack { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

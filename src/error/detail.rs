@@ -296,6 +296,58 @@ impl Error {
                     ),
                 );
             }
+            Self::InvalidHeadroom { .. } => (
+                "It is the number of values of each sequence to skip after the publisher's last one.",
+                "Use 0 or more.",
+            ),
+            Self::MayNotSetSequence { others, grant, .. } => {
+                let rest = match others {
+                    0 => String::new(),
+                    1 => " There is one more of this kind.".to_owned(),
+                    others => format!(" There are {others} more of this kind."),
+                };
+                return (
+                    format!(
+                        "It takes UPDATE on a sequence to set it.{rest} Nothing has been changed."
+                    ),
+                    grant.clone(),
+                );
+            }
+            Self::SequencesMissing { create, .. } => {
+                return (
+                    "Neither a sequence of that name is here nor another one of the same column; the others are set.".to_owned(),
+                    create.clone(),
+                );
+            }
+            Self::SequencesUnread { grant, .. } => {
+                return (
+                    "The role of the connection string has no right to; here they stay as they are.".to_owned(),
+                    grant.clone(),
+                );
+            }
+            Self::SequenceOutOfRange {
+                sequence, min, max, ..
+            } => {
+                return (
+                    format!("It gives values from {min} to {max}, and stays as it is."),
+                    format!("ALTER SEQUENCE {sequence} AS bigint NO MINVALUE NO MAXVALUE;"),
+                );
+            }
+            Self::SequenceOtherDirection {
+                sequence,
+                increment,
+            } => {
+                return (
+                    "It stays as it is.".to_owned(),
+                    format!("ALTER SEQUENCE {sequence} INCREMENT BY {increment};"),
+                );
+            }
+            Self::SequenceShortOfRoom { sequence, .. } => {
+                return (
+                    "It is at its end, and gives no more values.".to_owned(),
+                    format!("ALTER SEQUENCE {sequence} AS bigint NO MINVALUE NO MAXVALUE;"),
+                );
+            }
             Self::PglogicalHidden { name } => {
                 return (
                     format!(

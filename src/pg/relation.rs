@@ -83,6 +83,24 @@ impl Relation {
         }
     }
 
+    /// Does `work` while nobody else can have a lock that conflicts, and gives the lock back after it: for what takes effect at
+    /// once, whether the transaction commits or not. `None` if there is no such relation.
+    pub(crate) fn while_locked<R>(
+        oid: pg_sys::Oid,
+        lock: Lock,
+        work: impl FnOnce() -> R,
+    ) -> Option<R> {
+        // SAFETY: try_relation_open gives NULL for what does not exist.
+        let relation = unsafe { pg_sys::try_relation_open(oid, lock.mode()) };
+        if relation.is_null() {
+            return None;
+        }
+        let result = work();
+        // SAFETY: opened above, with this lock; after an error the abort of the transaction does it.
+        unsafe { pg_sys::relation_close(relation, lock.mode()) };
+        Some(result)
+    }
+
     pub(crate) fn oid(&self) -> pg_sys::Oid {
         self.0.oid()
     }

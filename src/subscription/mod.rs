@@ -17,7 +17,7 @@ pub(crate) mod provider;
 pub(crate) mod publisher;
 pub(crate) mod quote;
 mod remedy;
-mod state;
+pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod tables;
 pub(crate) mod unit;

@@ -29,7 +29,7 @@ const FACTS_QUESTION: &CStr = c"select json_build_object(
                   'name', s.slot_name,
                   'restart_lsn', s.restart_lsn - '0/0',
                   'confirmed_lsn', s.confirmed_flush_lsn - '0/0',
-                  'replay_lsn', (select max(r.replay_lsn) - '0/0' from pg_stat_replication r where r.pid = s.active_pid),
+                  'replay_lsn', (select max(r.replay_lsn - '0/0') from pg_stat_replication r where r.pid = s.active_pid),
                   'walsender', (select json_build_object('pid', a.pid, 'state', r.state,
                                            'wait_event', a.wait_event_type || '/' || a.wait_event,
                                            'sent_lsn', r.sent_lsn - '0/0')

@@ -1,0 +1,4 @@
+//! Help up to the cut-over.
+
+mod cutover;
+mod sequence;
