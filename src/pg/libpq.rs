@@ -21,7 +21,11 @@ const OWN_KEYWORDS: [(&CStr, &CStr); 2] = [
 ];
 
 /// A connection, closed when it is dropped. Errors are libpq's words.
-pub(crate) struct Connection(NonNull<PGconn>);
+pub(crate) struct Connection {
+    connection: NonNull<PGconn>,
+    /// What has come of the answer that is being received: its end comes later, perhaps.
+    answer: Option<Result<Option<String>, String>>,
+}
 
 impl Connection {
     /// Begins to connect, with some keywords set over the connection string. The first thing to wait for is a writable socket.
@@ -38,7 +42,10 @@ impl Connection {
         // connection string (expand_dbname), and later ones override it.
         let connection =
             unsafe { pq_sys::PQconnectStartParams(keywords.as_ptr(), values.as_ptr(), 1) };
-        let connection = Self(NonNull::new(connection).ok_or("out of memory")?);
+        let connection = Self {
+            connection: NonNull::new(connection).ok_or("out of memory")?,
+            answer: None,
+        };
         // SAFETY: a connection.
         let status = unsafe { pq_sys::PQstatus(connection.as_ptr()) };
         if status == ConnStatusType::CONNECTION_BAD {
@@ -48,7 +55,7 @@ impl Connection {
     }
 
     fn as_ptr(&self) -> *mut PGconn {
-        self.0.as_ptr()
+        self.connection.as_ptr()
     }
 
     /// The file descriptor to wait for; another one may be in use after each step of connecting.
@@ -80,6 +87,7 @@ impl Connection {
 
     /// Sends one statement with text parameters, and says what to wait for.
     pub(crate) fn send(&mut self, sql: &CStr, parameters: &[CString]) -> Result<Interest, String> {
+        self.answer = None;
         let values: Vec<*const c_char> = parameters.iter().map(|one| one.as_ptr()).collect();
         let none = ptr::null();
         // SAFETY: as many values as are counted, which libpq copies; without types, lengths and formats all are text.
@@ -127,7 +135,6 @@ impl Connection {
         if unsafe { pq_sys::PQconsumeInput(self.as_ptr()) } == 0 {
             return Err(self.error());
         }
-        let mut answer = Ok(None);
         loop {
             // SAFETY: a connection; PQgetResult would wait only while it is busy.
             let result = unsafe {
@@ -137,10 +144,10 @@ impl Connection {
                 pq_sys::PQgetResult(self.as_ptr())
             };
             let Some(result) = NonNull::new(result).map(Answer) else {
-                return answer.map(Ok);
+                return self.answer.take().unwrap_or(Ok(None)).map(Ok);
             };
-            if answer.is_ok() {
-                answer = result.first();
+            if !matches!(self.answer, Some(Err(_))) {
+                self.answer = Some(result.first());
             }
         }
     }
