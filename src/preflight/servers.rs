@@ -100,8 +100,9 @@ pub(super) fn lines(plan: &Plan, lines: &mut Vec<Line>) -> Result<Option<(Inquir
         lines.push(way::connected(plan, inquiry, &answers.there));
         lines.extend(way::same_server(plan, &here, &answers.there));
         lines.extend(replication(plan));
-        lines.push(way::encryption(plan, inquiry));
-        lines.push(way::options(plan, inquiry));
+        let is_local = way::is_local(inquiry);
+        lines.push(way::encryption(plan, inquiry.is_encrypted(), is_local));
+        lines.push(way::options(plan, is_local));
     }
     lines.extend(way::local_node(plan, &here));
     if let Some((inquiry, answers)) = &publisher {
@@ -144,4 +145,27 @@ fn one(line: Line) -> Vec<Line> {
 /// As `severity` has it, or fine.
 fn judged(severity: Option<Severity>, check_name: &'static str, finding: String) -> Line {
     Line::new(severity.unwrap_or(Severity::Ok), check_name, finding)
+}
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+
+    /// What a check says; `size`: of what is published.
+    pub(super) fn lines_of(
+        check: fn(&Case) -> Vec<Line>,
+        plan: &Plan,
+        here: &Here,
+        there: &There,
+        size: &Result<Size, String>,
+    ) -> Vec<Line> {
+        check(&Case {
+            plan,
+            here,
+            there,
+            pglogical: None,
+            size,
+            is_local: false,
+        })
+    }
 }

@@ -106,6 +106,11 @@ impl Way<'_> {
                 there,
                 say("-- see what listens on this port (a proxy or load balancer?), that its PostgreSQL answers, and that nobody between both ends connections"),
             ),
+            Hindrance::NoPostgres => (
+                format!("What answers at {} is no PostgreSQL.", self.place()),
+                there,
+                say("-- see what listens on this port (a proxy, another service?), and whether the port is right"),
+            ),
             Hindrance::Encryption => self.encryption(),
             Hindrance::PasswordNeeded => (
                 "A password is needed, and the connection string has none that counts.".to_owned(),

@@ -112,12 +112,9 @@ impl Database {
 #[serde(default)]
 pub(super) struct Slot {
     pub(super) name: String,
-    pub(super) plugin: Option<String>,
     pub(super) is_temporary: bool,
     /// Bytes of WAL since where it begins.
     pub(super) retained: Option<i64>,
-    /// The name that whoever reads it goes by.
-    pub(super) application: Option<String>,
     pub(super) row: SlotRow,
 }
 
@@ -184,8 +181,6 @@ pub(super) struct Pglogical {
     pub(super) dsn: Option<String>,
     /// On the publisher: the replication sets of the plan that there are.
     pub(super) sets: Vec<String>,
-    /// On the subscriber, in this database: those that are switched on.
-    pub(super) subscriptions: i64,
 }
 
 /// What is published.
@@ -230,8 +225,6 @@ pub(super) struct Here {
     /// Native ones of all databases that are switched on, without the one in question.
     pub(super) other_subscriptions: i64,
     pub(super) origins: i64,
-    /// Of these, that of the subscription.
-    pub(super) own_origins: i64,
     /// Names and versions.
     #[serde(deserialize_with = "null_as_default")]
     pub(super) extensions: HashMap<String, String>,

@@ -302,3 +302,131 @@ pub(super) fn decoding_memory(case: &Case) -> Vec<Line> {
         Line::ok(NAME, format!("{finding}."))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::{Settings, Size, There, Transactions};
+    use super::super::testing::lines_of;
+    use super::*;
+    use crate::subscription::provider::Subscription;
+
+    fn native() -> Plan {
+        Plan {
+            provider: "native",
+            ..Plan::default()
+        }
+    }
+
+    /// All its tables are ready.
+    fn streaming() -> Plan {
+        Plan {
+            subscription: Some(Subscription::default()),
+            ..native()
+        }
+    }
+
+    fn with(name: &str, value: &str, unit: &str) -> There {
+        There {
+            settings: Settings::default().set(name, value, Some(unit)),
+            ..There::default()
+        }
+    }
+
+    fn severity(check: fn(&Case) -> Vec<Line>, plan: &Plan, there: &There) -> Severity {
+        let size = Ok(Size {
+            bytes: 50 << 20,
+            ..Size::default()
+        });
+        let lines = lines_of(check, plan, &Here::default(), there, &size);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines[0].severity
+    }
+
+    #[test]
+    fn old_transaction_matters_as_long_as_slots_are_to_be_made() {
+        for (seconds, hidden, plan, expected) in [
+            (None, 0, native(), Severity::Ok),
+            (Some(59.0), 0, native(), Severity::Ok),
+            (Some(61.0), 0, native(), Severity::Warning),
+            (Some(61.0), 0, streaming(), Severity::Ok),
+            (None, 1, native(), Severity::Info),
+        ] {
+            let there = There {
+                transactions: Transactions {
+                    count: 1,
+                    hidden,
+                    pid: Some(7),
+                    seconds,
+                },
+                ..There::default()
+            };
+            assert_eq!(severity(transactions, &plan, &there), expected, "{there:?}");
+        }
+    }
+
+    #[test]
+    fn wal_of_the_copy_has_to_be_kept() {
+        for (value, plan, expected) in [
+            ("-1", native(), Severity::Ok),
+            ("49", native(), Severity::Warning),
+            ("50", native(), Severity::Ok),
+            ("1", streaming(), Severity::Ok),
+        ] {
+            let there = with("max_slot_wal_keep_size", value, "MB");
+            assert_eq!(severity(wal_retention, &plan, &there), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn minute_is_short_between_clouds() {
+        for (value, expected) in [
+            ("0", Severity::Info),
+            ("59999", Severity::Warning),
+            ("60000", Severity::Info),
+            ("300000", Severity::Ok),
+        ] {
+            let there = with("wal_sender_timeout", value, "ms");
+            assert_eq!(
+                severity(wal_sender_timeout, &native(), &there),
+                expected,
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn idle_slot_may_be_dropped_after_days() {
+        for (value, unit, expected) in [
+            ("0", "s", Severity::Ok),
+            ("3600", "s", Severity::Warning),
+            ("2880", "min", Severity::Info),
+        ] {
+            let there = with("idle_replication_slot_timeout", value, unit);
+            assert_eq!(
+                severity(idle_slot_timeout, &native(), &there),
+                expected,
+                "{value}"
+            );
+        }
+        assert_eq!(
+            severity(idle_slot_timeout, &native(), &There::default()),
+            Severity::Ok
+        );
+    }
+
+    #[test]
+    fn copies_are_one_statement_there() {
+        for (value, plan, expected) in [
+            ("0", native(), Severity::Ok),
+            ("60000", native(), Severity::Warning),
+            ("60000", streaming(), Severity::Ok),
+        ] {
+            let there = with("statement_timeout", value, "ms");
+            assert_eq!(
+                severity(statement_timeout, &plan, &there),
+                expected,
+                "{value}"
+            );
+        }
+    }
+}

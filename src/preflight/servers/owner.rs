@@ -252,4 +252,63 @@ mod tests {
             "{lines:?}"
         );
     }
+
+    fn of_row(row: Value) -> Here {
+        Here {
+            version: 160_004,
+            owner: Some(super::super::facts::Owner {
+                name: "me".to_owned(),
+                is_superuser: false,
+            }),
+            subscription: Some(row),
+            unreachable_owners: vec!["a\"b".to_owned(), "c".to_owned()],
+            ..Here::default()
+        }
+    }
+
+    fn native(conninfo: &str) -> Plan {
+        Plan {
+            provider: "native",
+            conninfo: conninfo.to_owned(),
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn owner_without_password_does_not_connect() {
+        let required = of_row(serde_json::json!({"subpasswordrequired": true}));
+        let free = of_row(serde_json::json!({"subpasswordrequired": false}));
+        let old = of_row(serde_json::json!({}));
+        for (here, conninfo, expected) in [
+            (&required, "host=a", Severity::Error),
+            (&required, "host=a password=x", Severity::Ok),
+            (&free, "host=a", Severity::Ok),
+            (&old, "host=a", Severity::Ok),
+        ] {
+            let lines = password(&native(conninfo), here);
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert_eq!(lines[0].severity, expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn owner_has_to_be_able_to_become_those_of_the_tables() {
+        let lines = set_role(
+            &native(""),
+            &of_row(serde_json::json!({"subrunasowner": false})),
+        );
+        assert_eq!(lines[0].severity, Severity::Error, "{lines:?}");
+        let remedy = lines[0].remedy.as_deref().unwrap_or_default();
+        assert!(
+            remedy.ends_with("GRANT \"a\"\"b\", \"c\" TO \"me\";"),
+            "{remedy}"
+        );
+        let lines = set_role(
+            &native(""),
+            &of_row(serde_json::json!({"subrunasowner": true})),
+        );
+        assert_eq!(lines[0].severity, Severity::Ok, "{lines:?}");
+        // Up to 15 there is no such thing.
+        assert!(set_role(&native(""), &of_row(serde_json::json!({}))).is_empty());
+    }
 }

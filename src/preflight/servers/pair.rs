@@ -1,7 +1,7 @@
 //! Whether both databases fit each other.
 
 use super::super::line::{Line, Node, Severity};
-use super::advice::{listed, shown};
+use super::advice::{counted, listed, shown};
 use super::{Case, one};
 use crate::subscription::quote::identifier;
 use crate::subscription::unit::bytes;
@@ -20,7 +20,8 @@ pub(super) fn disk_space(case: &Case) -> Vec<Line> {
         ));
     };
     let finding = format!(
-        "{} and {} of indexes are published; this server's data directory has {} left",
+        "Published: {}, {} and {} of indexes; the data directory here has {} left",
+        counted(size.tables, "table"),
         bytes(size.bytes),
         bytes(size.index_bytes),
         bytes(free)
@@ -162,6 +163,7 @@ pub(super) fn extensions(case: &Case) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::super::facts::{Database, Here, Size, There};
+    use super::super::testing::lines_of;
     use super::*;
     use crate::preflight::Plan;
 
@@ -171,15 +173,7 @@ mod tests {
         there: &There,
         size: &Result<Size, String>,
     ) -> Severity {
-        let plan = Plan::default();
-        let lines = check(&Case {
-            plan: &plan,
-            here,
-            there,
-            pglogical: None,
-            size,
-            is_local: false,
-        });
+        let lines = lines_of(check, &Plan::default(), here, there, size);
         assert_eq!(lines.len(), 1, "{lines:?}");
         lines[0].severity
     }

@@ -198,3 +198,71 @@ pub(super) fn role(case: &Case) -> Vec<Line> {
     );
     one(line.naming(Node::Publisher, &[&there.user], &grant))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::{Here, Settings, Size, There};
+    use super::super::testing::lines_of;
+    use super::*;
+    use crate::preflight::Plan;
+
+    fn line_of(check: fn(&Case) -> Vec<Line>, there: &There) -> Line {
+        let size = Ok(Size::default());
+        let mut lines = lines_of(check, &Plan::default(), &Here::default(), there, &size);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines.remove(0)
+    }
+
+    #[test]
+    fn managed_server_is_set_up_in_its_console() {
+        let settings = Settings::default().set("wal_level", "replica", None);
+        for (own, said) in [
+            (
+                "rds.logical_replication",
+                "set rds.logical_replication = 1, and restart it",
+            ),
+            (
+                "cloudsql.logical_decoding",
+                "set cloudsql.logical_decoding = on",
+            ),
+            ("azure.extensions", "set wal_level = logical"),
+            ("other", "ALTER SYSTEM SET wal_level = logical;"),
+        ] {
+            let there = There {
+                version: 150_000,
+                settings: settings.clone().set(own, "off", None),
+                ..There::default()
+            };
+            let line = line_of(wal_level, &there);
+            assert_eq!(line.severity, Severity::Error);
+            let remedy = line.remedy.unwrap_or_default();
+            assert!(remedy.contains(said), "{remedy}");
+        }
+    }
+
+    #[test]
+    fn what_a_version_can_is_known() {
+        let there = |version, is_in_recovery, level: &str| There {
+            version,
+            is_in_recovery,
+            settings: Settings::default().set("wal_level", level, None),
+            ..There::default()
+        };
+        for (check, there, expected) in [
+            (
+                version as fn(&Case) -> Vec<Line>,
+                there(90_624, false, "logical"),
+                Severity::Error,
+            ),
+            (version, there(100_023, false, "logical"), Severity::Ok),
+            (version, there(180_001, false, "logical"), Severity::Ok),
+            (version, there(190_000, false, "logical"), Severity::Info),
+            (recovery, there(150_020, true, "logical"), Severity::Error),
+            (recovery, there(160_000, true, "logical"), Severity::Info),
+            (wal_level, there(180_001, false, "replica"), Severity::Error),
+            (wal_level, there(190_000, false, "replica"), Severity::Ok),
+        ] {
+            assert_eq!(line_of(check, &there).severity, expected, "{there:?}");
+        }
+    }
+}

@@ -55,14 +55,16 @@ pub(super) fn same_server(plan: &Plan, here: &Here, there: &There) -> Option<Lin
     ))
 }
 
-pub(super) fn encryption(plan: &Plan, publisher: &Inquiry) -> Line {
+pub(super) fn encryption(plan: &Plan, is_encrypted: bool, is_local: bool) -> Line {
     const NAME: &str = "encryption";
     let conninfo = Conninfo::parse(&plan.conninfo);
     let mode = conninfo.value("sslmode").unwrap_or("prefer");
-    if publisher.is_encrypted() {
+    if is_encrypted {
         let checked = match mode {
             "verify-full" => "certificate and host are verified",
             "verify-ca" => "the certificate is verified",
+            // As libpq has it.
+            "require" if conninfo.value("sslrootcert").is_some() => "the certificate is verified",
             _ => "the certificate is not verified",
         };
         return Line::ok(
@@ -70,7 +72,7 @@ pub(super) fn encryption(plan: &Plan, publisher: &Inquiry) -> Line {
             format!("The connection is encrypted (sslmode={mode}: {checked})."),
         );
     }
-    if is_local(publisher) {
+    if is_local {
         return Line::ok(
             NAME,
             "The connection is not encrypted, and does not leave this machine.".to_owned(),
@@ -89,7 +91,7 @@ pub(super) fn encryption(plan: &Plan, publisher: &Inquiry) -> Line {
 
 /// Without these, a connection that dies without a word is noticed late: TCP asks after two hours, and gives up an attempt to
 /// connect after two minutes.
-pub(super) fn options(plan: &Plan, publisher: &Inquiry) -> Line {
+pub(super) fn options(plan: &Plan, is_local: bool) -> Line {
     const NAME: &str = "connection_options";
     const WANTED: [(&str, &str); 4] = [
         ("connect_timeout", "10"),
@@ -103,7 +105,7 @@ pub(super) fn options(plan: &Plan, publisher: &Inquiry) -> Line {
         .filter(|(name, _)| conninfo.value(name).is_none())
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    if is_local(publisher) {
+    if is_local {
         return Line::ok(
             NAME,
             "The connection does not leave this machine: connect_timeout and keepalives do not matter."
@@ -181,4 +183,69 @@ pub(super) fn local_node(plan: &Plan, here: &Here) -> Vec<Line> {
         }
     }
     .on(&object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn through(conninfo: &str) -> Plan {
+        Plan {
+            conninfo: conninfo.to_owned(),
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_read_needs_no_encryption() {
+        for (conninfo, is_encrypted, is_local, severity, said) in [
+            ("host=a", false, true, Severity::Ok, "does not leave"),
+            ("host=a", false, false, Severity::Info, "sslmode=prefer"),
+            (
+                "host=a sslmode=verify-full",
+                true,
+                false,
+                Severity::Ok,
+                "host are verified",
+            ),
+            (
+                "host=a sslmode=require",
+                true,
+                false,
+                Severity::Ok,
+                "is not verified",
+            ),
+            (
+                "host=a sslmode=require sslrootcert=x",
+                true,
+                false,
+                Severity::Ok,
+                "certificate is verified",
+            ),
+        ] {
+            let line = encryption(&through(conninfo), is_encrypted, is_local);
+            assert_eq!(line.severity, severity, "{line:?}");
+            assert!(line.finding.contains(said), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_of_the_options_is_told() {
+        let line = options(
+            &through("host=a connect_timeout=5 keepalives_idle=30"),
+            false,
+        );
+        assert_eq!(line.severity, Severity::Info);
+        let remedy = line.remedy.unwrap_or_default();
+        assert!(
+            remedy.ends_with(": keepalives_interval=10 keepalives_count=6"),
+            "{remedy}"
+        );
+        let all =
+            "host=a connect_timeout=5 keepalives_idle=30 keepalives_interval=5 keepalives_count=3";
+        for (conninfo, is_local) in [(all, false), ("host=a", true)] {
+            let line = options(&through(conninfo), is_local);
+            assert_eq!(line.severity, Severity::Ok, "{line:?}");
+        }
+    }
 }

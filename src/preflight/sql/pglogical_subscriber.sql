@@ -2,5 +2,4 @@
 select pg_catalog.json_build_object(
     'node', (select n.node_name from pglogical.local_node l join pglogical.node n on n.node_id = l.node_id),
     -- May hold a password.
-    'dsn', (select i.if_dsn from pglogical.local_node l join pglogical.node_interface i on i.if_id = l.node_local_interface),
-    'subscriptions', (select count(*) from pglogical.subscription s where s.sub_enabled))::text
+    'dsn', (select i.if_dsn from pglogical.local_node l join pglogical.node_interface i on i.if_id = l.node_local_interface))::text

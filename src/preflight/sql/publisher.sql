@@ -22,11 +22,9 @@ select json_build_object(
     'walsenders', (select count(*) from pg_stat_replication),
     'slots', (select coalesce(json_agg(json_build_object(
                   'name', s.slot_name,
-                  'plugin', s.plugin,
                   'is_temporary', s.temporary,
                   'retained', case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
                                    else pg_current_wal_lsn() end - s.restart_lsn,
-                  'application', (select a.application_name from pg_stat_activity a where a.pid = s.active_pid),
                   'row', to_jsonb(s))), '[]')
                 from pg_replication_slots s),
     -- Of others it is seen that they write, and not since when.

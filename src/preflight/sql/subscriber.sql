@@ -25,7 +25,6 @@ select json_build_object(
     -- Of all databases, this one left out.
     'other_subscriptions', (select count(*) from pg_subscription s where s.subenabled and s.oid::bigint <> $1),
     'origins', (select count(*) from pg_replication_origin),
-    'own_origins', (select count(*) from pg_replication_origin o where o.roname = 'pg_' || $1),
     'extensions', (select json_object_agg(e.extname, e.extversion) from pg_extension e),
     'available', (select coalesce(json_agg(e.name), '[]') from pg_available_extensions() e),
     -- What holds for the owner's workers here: the first of role and database, role, database, and everybody.

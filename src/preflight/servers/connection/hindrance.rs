@@ -16,6 +16,8 @@ pub(super) enum Hindrance {
     Dropped,
     /// Something takes the connection and says nothing.
     Mute,
+    /// Whatever answers speaks another protocol.
+    NoPostgres,
     Encryption,
     PasswordNeeded,
     Authentication,
@@ -67,6 +69,8 @@ impl Hindrance {
             Hindrance::NoRoute
         } else if says("Connection timed out") {
             Hindrance::Dropped
+        } else if says("received invalid response") || says("expected authentication request") {
+            Hindrance::NoPostgres
         } else if ["SSL", "certificate", "sslmode", "TLS"]
             .iter()
             .any(|word| says(word))
@@ -177,6 +181,10 @@ mod tests {
             (
                 "libpq cannot read the connection string",
                 Hindrance::Unreadable,
+            ),
+            (
+                "… failed: received invalid response to SSL negotiation: H",
+                Hindrance::NoPostgres,
             ),
             ("something new", Hindrance::Unknown),
         ] {
