@@ -243,6 +243,7 @@ const OF_SERVERS: &[&str] = &[
 pub(crate) fn assert_shows(rows: &[Row], more: &[&str]) {
     for check in OF_SERVERS.iter().chain(more) {
         let row = row_of(rows, check);
+        // Where the server has a use for it.
         let is_advice = *check == "track_commit_timestamp";
         assert!(row.is("severity", "ok") || is_advice, "{row:#?}");
     }

@@ -7,6 +7,9 @@ use super::facts::Here;
 use super::one;
 use crate::subscription::quote::identifier;
 
+/// From here on update_origin_differs and the like are found (with track_commit_timestamp).
+const CONFLICTS_BY_ORIGIN: i32 = 180_000;
+
 pub(super) fn recovery(_: &Plan, here: &Here) -> Vec<Line> {
     const NAME: &str = "subscriber_recovery";
     one(if here.is_in_recovery {
@@ -143,25 +146,28 @@ pub(super) fn synchronous_commit(plan: &Plan, here: &Here) -> Vec<Line> {
     })
 }
 
+/// Without it the server cannot tell, when there is a conflict, when and by whom the row here was changed.
 pub(super) fn track_commit_timestamp(plan: &Plan, here: &Here) -> Vec<Line> {
     const NAME: &str = "track_commit_timestamp";
-    let resolution = here.settings.text("pglogical.conflict_resolution");
-    let resolution = resolution.filter(|_| !plan.is_native()).unwrap_or_default();
-    let is_on = here.settings.text(NAME) == Some("on");
-    one(if is_on {
+    one(if here.settings.text(NAME) == Some("on") {
         Line::ok(NAME, "track_commit_timestamp is on.".to_owned())
-    } else if resolution.ends_with("_update_wins") {
-        Line::new(
-            Severity::Error,
+    } else if !plan.is_native() {
+        Line::ok(
             NAME,
-            format!("track_commit_timestamp is off, and pglogical.conflict_resolution = {resolution} needs it."),
+            "track_commit_timestamp is off: pglogical.conflict_resolution can be apply_remote or error."
+                .to_owned(),
         )
-        .set_here(NAME, "on", From::Restart)
+    } else if here.version < CONFLICTS_BY_ORIGIN {
+        Line::ok(
+            NAME,
+            "track_commit_timestamp is off; native replication uses it from PostgreSQL 18 on."
+                .to_owned(),
+        )
     } else {
         Line::new(
             Severity::Info,
             NAME,
-            "track_commit_timestamp is off: when there is a conflict, the server cannot tell when and by whom the row here was changed."
+            "track_commit_timestamp is off: a conflict with a row that somebody else has changed here is not noticed."
                 .to_owned(),
         )
         .set_here(NAME, "on", From::Restart)

@@ -142,8 +142,14 @@ pub(super) fn local_node(plan: &Plan, here: &Here) -> Vec<Line> {
     let Some((node, dsn)) = node.and_then(|one| one.node.as_ref().zip(one.dsn.as_ref())) else {
         return Vec::new();
     };
-    let asked = Inquiry::open(dsn, plan.must_use_password)
-        .and_then(|mut inquiry| inquiry.ask::<There>(WHERE, &[]));
+    // It is not the caller's, and may hold a password.
+    if plan.must_use_password {
+        return one(Line::not_checked(
+            NAME,
+            "whether pglogical's own node here connects: only a superuser may use its connection string.",
+        ));
+    }
+    let asked = Inquiry::open(dsn, false).and_then(|mut inquiry| inquiry.ask::<There>(WHERE, &[]));
     let object = format!("node {}", shown(node));
     let place = Conninfo::parse(dsn).shown();
     let again = "-- pglogical uses this for the copy: make the node again with a connection string that works from this server\n\

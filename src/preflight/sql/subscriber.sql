@@ -14,7 +14,7 @@ select json_build_object(
                   where s.name in ('shared_preload_libraries', 'max_logical_replication_workers', 'max_replication_slots',
                                    'max_sync_workers_per_subscription', 'max_worker_processes', 'wal_receiver_timeout',
                                    'max_active_replication_origins', 'track_commit_timestamp', 'data_directory',
-                                   'pglogical.conflict_resolution', 'pglogical.synchronous_commit')),
+                                   'pglogical.synchronous_commit')),
     'background_workers', (select count(*) from pg_stat_get_activity(null) a
                             where a.backend_type not in ('client backend', 'autovacuum launcher', 'autovacuum worker',
                                       'checkpointer', 'background writer', 'walwriter', 'walsender', 'walreceiver', 'startup',
