@@ -1,9 +1,10 @@
 //! Why there is no connection with the publisher: each reason is told apart, with what to do about it.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
-use replwarden_tests::{Cluster, DEFAULT_DEADLINE, Pair, wait_until};
+use replwarden_tests::{Cluster, DEFAULT_DEADLINE, Pair, PairBuilder, wait_until};
 
 use crate::diagnose::builder;
 use crate::preflight_check::{Preflight, paste, row_of};
@@ -14,20 +15,15 @@ const IDENTIFIER: &str = "\"car\"\"rier\"";
 const PASSWORD: &str = "right-8842";
 const WRONG: &str = "Zwr0ng-1177";
 
-/// A publisher with a role of its own, and an impatient subscriber.
+/// A publisher with a role of its own.
 #[track_caller]
 fn pair() -> Pair {
-    speaking("C")
+    start(builder())
 }
 
-/// On both sides.
 #[track_caller]
-fn speaking(language: &str) -> Pair {
-    let pair = builder()
-        .subscriber_setting("replwarden.probe_timeout", "1s")
-        .subscriber_setting("lc_messages", language)
-        .publisher_setting("lc_messages", language)
-        .start();
+fn start(builder: PairBuilder) -> Pair {
+    let pair = builder.start();
     let pair = status::with_item(pair);
     pair.publisher().execute(
         "postgres",
@@ -92,8 +88,9 @@ fn publisher_that_is_not_reached() {
     failed(
         &pair,
         "host=no-such-host.invalid dbname=shop",
-        &["\"no-such-host.invalid\"", "not known"],
-        "DNS",
+        &["\"no-such-host.invalid\""],
+        // Or that of a name server which does not answer.
+        "name",
     );
     let closed = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let port = closed.local_addr().expect("it is bound").port();
@@ -110,15 +107,6 @@ fn publisher_that_is_not_reached() {
         &["Nothing listens at /nowhere"],
         "listen_addresses",
     );
-    // It takes connections, and nobody is behind it.
-    let mute = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    let port = mute.local_addr().expect("it is bound").port();
-    failed(
-        &pair,
-        &format!("host=127.0.0.1 port={port} dbname=shop"),
-        &[&port.to_string(), "this server's 127.0.0.1", "says nothing"],
-        "proxy",
-    );
     failed(
         &pair,
         &conninfo(&pair, "sslmode=require"),
@@ -130,6 +118,39 @@ fn publisher_that_is_not_reached() {
         "host=127.0.0.1 nonsense=1",
         &["cannot read"],
         "host=db.example",
+    );
+}
+
+#[test]
+fn publisher_that_is_silent() {
+    let pair = start(builder().subscriber_setting("replwarden.probe_timeout", "1s"));
+    // It takes connections, and nobody is behind it.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = mute.local_addr().expect("it is bound").port();
+    failed(
+        &pair,
+        &format!("host=127.0.0.1 port={port} dbname=shop"),
+        &[&port.to_string(), "this server's 127.0.0.1", "says nothing"],
+        "proxy",
+    );
+    // As a firewall has it: a connection is not answered, since the queue of those before it is full.
+    let full = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = full.local_addr().expect("it is bound");
+    let mut queue = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
+        queue.push(stream);
+    }
+    let port = address.port().to_string();
+    failed(
+        &pair,
+        &format!("host=127.0.0.1 port={port} dbname=shop"),
+        &[
+            "127.0.0.1",
+            &port,
+            "this server's 127.0.0.1",
+            "a firewall, a security group or an allow-list",
+        ],
+        &format!("let this server's 127.0.0.1 connect to port {port}"),
     );
 }
 
@@ -255,7 +276,12 @@ fn publisher_that_lets_nobody_replicate() {
 
 #[test]
 fn reasons_are_told_apart_in_another_language() {
-    let pair = speaking("de_DE.UTF-8");
+    const GERMAN: &str = "de_DE.UTF-8";
+    let pair = start(
+        builder()
+            .subscriber_setting("lc_messages", GERMAN)
+            .publisher_setting("lc_messages", GERMAN),
+    );
     let publisher = pair.publisher();
     let plain = hba(publisher);
     let closed = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
