@@ -120,7 +120,7 @@ fn unknown(check_name: &'static str) -> Vec<Line> {
 pub(super) fn replication_slots(case: &Case) -> Vec<Line> {
     const NAME: &str = "max_replication_slots";
     let Some(limit) = case.there.settings.number(NAME) else {
-        return unknown(NAME);
+        return unknown("replication_slots");
     };
     let pool = Pool {
         check_name: "replication_slots",
@@ -137,7 +137,7 @@ pub(super) fn replication_slots(case: &Case) -> Vec<Line> {
 pub(super) fn wal_senders(case: &Case) -> Vec<Line> {
     const NAME: &str = "max_wal_senders";
     let Some(limit) = case.there.settings.number(NAME) else {
-        return unknown(NAME);
+        return unknown("wal_senders");
     };
     let pool = Pool {
         check_name: "wal_senders",
@@ -158,7 +158,7 @@ pub(super) fn replication_workers(plan: &Plan, here: &Here) -> Vec<Line> {
     }
     let (Some(limit), Some(copies)) = (here.settings.number(NAME), here.settings.number(COPIES))
     else {
-        return unknown(NAME);
+        return unknown("replication_workers");
     };
     let has_worker = has_worker(plan);
     let pool = Pool {
@@ -194,7 +194,7 @@ pub(super) fn replication_workers(plan: &Plan, here: &Here) -> Vec<Line> {
 pub(super) fn worker_processes(plan: &Plan, here: &Here) -> Vec<Line> {
     const NAME: &str = "max_worker_processes";
     let Some(limit) = here.settings.number(NAME) else {
-        return unknown(NAME);
+        return unknown("worker_processes");
     };
     let pool = Pool {
         check_name: "worker_processes",
