@@ -9,12 +9,13 @@ create function @extschema@._repl_preflight(subscription name)
 comment on function @extschema@._repl_preflight(name) is
     'internal: the rows of repl_preflight() as JSON';
 
-create function @extschema@._repl_preflight(conninfo text, publications text[], provider text)
+-- In UTF-8, whatever the encoding of the database is; publications: a JSON array.
+create function @extschema@._repl_preflight(conninfo bytea, publications bytea, provider text)
     returns text
     language c volatile
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'repl_preflight_of_publications_wrapper';
-comment on function @extschema@._repl_preflight(text, text[], text) is
+comment on function @extschema@._repl_preflight(bytea, bytea, text) is
     'internal: the rows of repl_preflight() as JSON';
 
 create function @extschema@.repl_preflight(subscription name)
@@ -33,7 +34,13 @@ create function @extschema@.repl_preflight(conninfo text, publications text[], p
     language sql volatile rows 50
 begin atomic
     select l.severity, l.check_name, l.object, l.finding, l.remedy
-      from pg_catalog.jsonb_to_recordset(@extschema@._repl_preflight($1, $2, $3)::jsonb) as l (
+      from pg_catalog.jsonb_to_recordset(@extschema@._repl_preflight(
+               pg_catalog.convert_to($1, 'UTF8'),
+               pg_catalog.convert_to(
+                   case when $2 is not null then
+                       coalesce((select pg_catalog.json_agg(p) from pg_catalog.unnest($2) p), '[]')::text
+                   end, 'UTF8'),
+               $3)::jsonb) as l (
                severity text, check_name text, object text, finding text, remedy text);
 end;
 comment on function @extschema@.repl_preflight(text, text[], text) is

@@ -3,9 +3,14 @@
 //! socket.
 
 use std::ffi::{CStr, CString, c_char};
+use std::mem::ManuallyDrop;
+use std::net::{IpAddr, TcpStream};
+use std::os::fd::FromRawFd;
 use std::ptr::{self, NonNull};
 
-use pq_sys::{ConnStatusType, ExecStatusType, PGconn, PGresult, PostgresPollingStatusType};
+use pq_sys::{
+    ConnStatusType, ExecStatusType, PGVerbosity, PGconn, PGresult, PostgresPollingStatusType,
+};
 
 /// What the socket has to be before a connection can go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,8 +25,30 @@ const OWN_KEYWORDS: [(&CStr, &CStr); 2] = [
     (c"client_encoding", c"UTF8"),
 ];
 
+/// Between which addresses a connection is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// Of this server, as its own network knows it.
+    pub(crate) local: IpAddr,
+    pub(crate) remote: Option<IpAddr>,
+    /// The other machine has taken the connection.
+    pub(crate) is_established: bool,
+}
+
+/// What a server says besides its words when it turns a connection away: the same in every language.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) sqlstate: String,
+    /// The function of its source code.
+    pub(crate) routine: String,
+}
+
 /// A connection, closed when it is dropped. Errors are libpq's words.
-pub(crate) struct Connection(NonNull<PGconn>);
+pub(crate) struct Connection {
+    connection: NonNull<PGconn>,
+    /// What has come of the answer that is being received: its end comes later, perhaps.
+    answer: Option<Result<Option<String>, String>>,
+}
 
 impl Connection {
     /// Begins to connect, with some keywords set over the connection string. The first thing to wait for is a writable socket.
@@ -38,9 +65,16 @@ impl Connection {
         // connection string (expand_dbname), and later ones override it.
         let connection =
             unsafe { pq_sys::PQconnectStartParams(keywords.as_ptr(), values.as_ptr(), 1) };
-        let connection = Self(NonNull::new(connection).ok_or("out of memory")?);
+        let connection = Self {
+            connection: NonNull::new(connection).ok_or("out of memory")?,
+            answer: None,
+        };
         // SAFETY: a connection.
-        let status = unsafe { pq_sys::PQstatus(connection.as_ptr()) };
+        let status = unsafe {
+            // For [`Connection::refusal`].
+            pq_sys::PQsetErrorVerbosity(connection.as_ptr(), PGVerbosity::PQERRORS_VERBOSE);
+            pq_sys::PQstatus(connection.as_ptr())
+        };
         if status == ConnStatusType::CONNECTION_BAD {
             return Err(connection.error());
         }
@@ -48,7 +82,7 @@ impl Connection {
     }
 
     fn as_ptr(&self) -> *mut PGconn {
-        self.0.as_ptr()
+        self.connection.as_ptr()
     }
 
     /// The file descriptor to wait for; another one may be in use after each step of connecting.
@@ -65,7 +99,10 @@ impl Connection {
             PostgresPollingStatusType::PGRES_POLLING_WRITING => Ok(Some(Interest::Writable)),
             PostgresPollingStatusType::PGRES_POLLING_OK => {
                 // SAFETY: a connection; from now on sending does not wait either.
-                unsafe { pq_sys::PQsetnonblocking(self.as_ptr(), 1) };
+                unsafe {
+                    pq_sys::PQsetErrorVerbosity(self.as_ptr(), PGVerbosity::PQERRORS_DEFAULT);
+                    pq_sys::PQsetnonblocking(self.as_ptr(), 1);
+                }
                 Ok(None)
             }
             _ => Err(self.error()),
@@ -80,6 +117,7 @@ impl Connection {
 
     /// Sends one statement with text parameters, and says what to wait for.
     pub(crate) fn send(&mut self, sql: &CStr, parameters: &[CString]) -> Result<Interest, String> {
+        self.answer = None;
         let values: Vec<*const c_char> = parameters.iter().map(|one| one.as_ptr()).collect();
         let none = ptr::null();
         // SAFETY: as many values as are counted, which libpq copies; without types, lengths and formats all are text.
@@ -127,7 +165,6 @@ impl Connection {
         if unsafe { pq_sys::PQconsumeInput(self.as_ptr()) } == 0 {
             return Err(self.error());
         }
-        let mut answer = Ok(None);
         loop {
             // SAFETY: a connection; PQgetResult would wait only while it is busy.
             let result = unsafe {
@@ -137,10 +174,10 @@ impl Connection {
                 pq_sys::PQgetResult(self.as_ptr())
             };
             let Some(result) = NonNull::new(result).map(Answer) else {
-                return answer.map(Ok);
+                return self.answer.take().unwrap_or(Ok(None)).map(Ok);
             };
-            if answer.is_ok() {
-                answer = result.first();
+            if !matches!(self.answer, Some(Err(_))) {
+                self.answer = Some(result.first());
             }
         }
     }
@@ -151,12 +188,84 @@ impl Connection {
         unsafe { pq_sys::PQstatus(self.as_ptr()) == ConnStatusType::CONNECTION_OK }
     }
 
+    /// What goes on between both sides is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        // SAFETY: a connection.
+        unsafe { pq_sys::PQsslInUse(self.as_ptr()) != 0 }
+    }
+
+    /// `None`: it goes through no network, or there is no socket (any more).
+    pub(crate) fn route(&self) -> Option<Route> {
+        let socket = self.socket();
+        if socket < 0 {
+            return None;
+        }
+        // SAFETY: an open socket, which is not closed here.
+        let stream = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(socket) });
+        // SAFETY: a connection; the address is a string that lives as long.
+        let remote = unsafe { text(pq_sys::PQhostaddr(self.as_ptr())) };
+        Some(Route {
+            local: stream.local_addr().ok()?.ip(),
+            remote: remote.parse().ok(),
+            is_established: stream.peer_addr().is_ok(),
+        })
+    }
+
+    /// What the server has said that turned the connection away; `None`: none has.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        untangled(&self.words()).1
+    }
+
     /// libpq's message, in one line.
     fn error(&self) -> String {
-        // SAFETY: a connection; the message is a string that lives as long.
-        let text = unsafe { CStr::from_ptr(pq_sys::PQerrorMessage(self.as_ptr())) };
-        one_line(&text.to_string_lossy())
+        one_line(&untangled(&self.words()).0)
     }
+
+    fn words(&self) -> String {
+        // SAFETY: a connection; the message is a string that lives as long.
+        unsafe { text(pq_sys::PQerrorMessage(self.as_ptr())) }
+    }
+}
+
+/// A message with PQERRORS_VERBOSE (pqBuildErrorMessage3 of fe-protocol3.c) as it is without, and what it has more. With several
+/// hosts there are several messages, and the last one counts.
+fn untangled(message: &str) -> (String, Option<Refusal>) {
+    let mut refusal: Option<Refusal> = None;
+    let mut lines = Vec::new();
+    for line in message.lines() {
+        if let (Some(refusal), Some(routine)) = (&mut refusal, routine(line)) {
+            refusal.routine = routine.to_owned();
+            continue;
+        }
+        match line.split_once(":  ") {
+            Some((before, rest)) => match rest.split_once(": ") {
+                Some((sqlstate, words)) if is_sqlstate(sqlstate) => {
+                    refusal = Some(Refusal {
+                        sqlstate: sqlstate.to_owned(),
+                        routine: String::new(),
+                    });
+                    lines.push(format!("{before}:  {words}"));
+                }
+                _ => lines.push(line.to_owned()),
+            },
+            None => lines.push(line.to_owned()),
+        }
+    }
+    (lines.join("\n"), refusal)
+}
+
+/// Of "LOCATION:  auth_failed, auth.c:331"; the first word is translated.
+fn routine(line: &str) -> Option<&str> {
+    let (_, place) = line.split_once(":  ")?;
+    let (routine, file) = place.split_once(", ")?;
+    let (file, number) = file.rsplit_once(':')?;
+    let is_place = file.ends_with(".c") && number.bytes().all(|one| one.is_ascii_digit());
+    is_place.then_some(routine)
+}
+
+fn is_sqlstate(text: &str) -> bool {
+    let is_part = |one: u8| one.is_ascii_digit() || one.is_ascii_uppercase();
+    text.len() == 5 && text.bytes().all(is_part)
 }
 
 impl Drop for Connection {
@@ -242,5 +351,35 @@ pub(crate) fn parse(conninfo: &CStr) -> Option<Vec<Keyword>> {
         }
         pq_sys::PQconninfoFree(options);
         Some(keywords)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_more_in_a_verbose_message_is_taken_out() {
+        let message = "connection to server at \"10.0.0.1\", port 5432 failed: FATAL:  28000: kein Eintrag\nHINT:  keiner\nORT:  ClientAuthentication, auth.c:543\n";
+        let (words, refusal) = untangled(message);
+        assert_eq!(
+            words,
+            "connection to server at \"10.0.0.1\", port 5432 failed: FATAL:  kein Eintrag\nHINT:  keiner"
+        );
+        let refusal = refusal.unwrap_or_default();
+        assert_eq!(
+            (refusal.sqlstate.as_str(), refusal.routine.as_str()),
+            ("28000", "ClientAuthentication")
+        );
+    }
+
+    #[test]
+    fn libpqs_own_messages_stay_as_they_are() {
+        for message in [
+            "connection to server at \"127.0.0.1\", port 1 failed: Connection refused\n\tIs the server running?",
+            "FATAL:  password authentication failed",
+        ] {
+            assert_eq!(untangled(message), (message.to_owned(), None));
+        }
     }
 }

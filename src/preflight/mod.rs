@@ -8,12 +8,12 @@ use crate::error::Error;
 use crate::pg::{encoding, session};
 use crate::subscription::access;
 use crate::subscription::provider::{self, Subscription};
-use crate::subscription::publisher::Inquiry;
 use line::Line;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
 /// What is to be checked.
+#[cfg_attr(test, derive(Default))]
 struct Plan {
     /// native or pglogical
     provider: &'static str,
@@ -35,16 +35,19 @@ fn repl_preflight_of_subscription(subscription: Option<&CStr>) -> String {
 /// `_repl_preflight(conninfo, publications, provider)`
 #[pg_extern(sql = false)]
 fn repl_preflight_of_publications(
-    conninfo: Option<&str>,
-    publications: Option<Vec<Option<String>>>,
+    conninfo: Option<&[u8]>,
+    publications: Option<&[u8]>,
     provider: Option<&str>,
 ) -> String {
     report(Plan::of_publications(conninfo, publications, provider))
 }
 
+/// What keeps a connection from being made is known by the words of libpq and of the system, which are translated.
+const SETTINGS: [(&CStr, &CStr); 2] = [session::SAFE_SEARCH_PATH, (c"lc_messages", c"C")];
+
 /// The rows of `repl_preflight()`, as JSON.
 fn report(plan: Result<Plan, Error>) -> String {
-    let lines = plan.and_then(|plan| session::with_safe_search_path(|| lines(&plan)));
+    let lines = plan.and_then(|plan| session::with_settings(&SETTINGS, || lines(&plan)));
     match lines {
         Ok(lines) => encoding::json(&lines),
         Err(error) => error.raise(),
@@ -53,21 +56,25 @@ fn report(plan: Result<Plan, Error>) -> String {
 
 /// The worst first; of the same severity, in the order in which they have to be dealt with.
 fn lines(plan: &Plan) -> Result<Vec<Line>, Error> {
-    let mut lines = servers::of_subscriber(plan)?;
-    match Inquiry::open(&plan.conninfo, plan.must_use_password) {
-        Ok(mut publisher) => {
-            let version = servers::of_publisher(plan, &mut publisher, &mut lines)?;
-            if let Some(version) = version {
-                lines.extend(tables::lines(plan, &mut publisher, version)?);
-            }
-        }
-        Err(unheard) => lines.insert(0, servers::unheard(plan, &unheard)),
+    let mut lines = Vec::new();
+    if let Some((mut publisher, version)) = servers::lines(plan, &mut lines)? {
+        lines.extend(tables::lines(plan, &mut publisher, version)?);
     }
     lines.sort_by_key(|line| line.severity);
     Ok(lines)
 }
 
 impl Plan {
+    fn is_native(&self) -> bool {
+        self.provider == "native"
+    }
+
+    /// Some table is still to be copied.
+    fn copies(&self) -> bool {
+        let subscription = self.subscription.as_ref();
+        subscription.is_none_or(Subscription::is_copying)
+    }
+
     fn of_subscription(name: Option<&CStr>) -> Result<Self, Error> {
         let subscription = access::subscription(name)?;
         Ok(Self {
@@ -80,12 +87,14 @@ impl Plan {
     }
 
     fn of_publications(
-        conninfo: Option<&str>,
-        publications: Option<Vec<Option<String>>>,
+        conninfo: Option<&[u8]>,
+        publications: Option<&[u8]>,
         provider: Option<&str>,
     ) -> Result<Self, Error> {
         let conninfo = conninfo.ok_or(Error::NullArgument("conninfo"))?;
         let publications = publications.ok_or(Error::NullArgument("publications"))?;
+        let publications: Vec<Option<String>> = serde_json::from_slice(publications)
+            .map_err(|error| Error::UnreadableDocument(error.to_string()))?;
         let publications: Option<Vec<String>> = publications.into_iter().collect();
         let name = provider.ok_or(Error::NullArgument("provider"))?;
         let provider = provider::named(name).name();
@@ -96,7 +105,7 @@ impl Plan {
         }
         Ok(Self {
             provider,
-            conninfo: conninfo.to_owned(),
+            conninfo: String::from_utf8_lossy(conninfo).into_owned(),
             must_use_password: access::must_bring_password()?,
             publications: publications.ok_or(Error::NullArgument("publications"))?,
             subscription: None,

@@ -3,14 +3,14 @@
 use super::provider::{self, Subscription};
 use super::publisher::{Inquiry, Unheard};
 use crate::error::Error;
-use crate::pg::{session, spi};
+use crate::pg::{encoding, session, spi};
 use std::ffi::CStr;
 
 /// The subscription of that name. The caller needs no right to the catalogs that know it; what they say of it is not for every
 /// eye.
 pub(crate) fn subscription(name: Option<&CStr>) -> Result<Subscription, Error> {
     let name = name.ok_or(Error::NullArgument("subscription"))?;
-    let name = name.to_string_lossy().into_owned();
+    let name = encoding::to_utf8(name.to_bytes());
     let (_, owner) = spi::extension()?;
     let known = session::as_role(owner, provider::subscriptions)?;
     let (mut meant, others): (Vec<_>, Vec<_>) =

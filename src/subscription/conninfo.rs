@@ -57,6 +57,16 @@ impl Conninfo {
         keywords.any(|one| one.name == "password" && !one.value.is_empty())
     }
 
+    /// What it sets itself. Not for secrets.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        let Self::Read(keywords) = self else {
+            return None;
+        };
+        let mut keywords = keywords.iter();
+        let keyword = keywords.find(|one| one.name == name && !one.value.is_empty());
+        keyword.map(|one| one.value.as_str())
+    }
+
     /// Hosts that have to be looked up to connect.
     pub(crate) fn hosts_to_look_up(&self) -> Vec<String> {
         match self {

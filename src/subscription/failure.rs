@@ -222,7 +222,7 @@ const TABLE_COPY: &str = "table copy failed";
 const NOT_RECOVERABLE: &str = "initialization failed during nonrecoverable step";
 
 /// What libpq or the publisher said at an attempt to connect means that it was turned away.
-pub(super) fn is_turned_away(message: &str) -> bool {
+pub(crate) fn is_turned_away(message: &str) -> bool {
     contains_any(message, TURNED_AWAY)
 }
 

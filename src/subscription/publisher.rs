@@ -7,7 +7,7 @@ mod history;
 mod inquiry;
 
 pub(crate) use approach::{Approach, Stage};
-pub(crate) use conversation::{Conversation, Interests, epoch};
+pub(crate) use conversation::{Conversation, Interests, array, epoch};
 pub(crate) use inquiry::{Inquiry, Unheard};
 
 use super::unit::bytes;

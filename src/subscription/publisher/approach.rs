@@ -1,7 +1,7 @@
 //! The way to a connection with a publisher: its host is looked up, it is connected to, and it has to have asked for the
 //! password where the server insists on one. Nothing in here waits.
 
-use crate::pg::libpq::{Connection, Interest};
+use crate::pg::libpq::{Connection, Interest, Refusal, Route};
 use crate::pg::resolver::Lookup;
 use crate::subscription::conninfo::Conninfo;
 use std::ffi::{CStr, CString};
@@ -22,6 +22,8 @@ pub(crate) struct Approach {
     /// Set over the connection string.
     keywords: &'static [(&'static CStr, &'static CStr)],
     step: Step,
+    route: Option<Route>,
+    refusal: Option<Refusal>,
     /// Was given up, and has still not come to its end.
     pending_lookup: Option<Lookup>,
 }
@@ -49,6 +51,8 @@ impl Approach {
             must_use_password,
             keywords: &[],
             step: Step::Away,
+            route: None,
+            refusal: None,
             pending_lookup: None,
         }
     }
@@ -62,6 +66,16 @@ impl Approach {
         &self.conninfo
     }
 
+    /// Between which addresses the last attempt was made, as far as it came.
+    pub(crate) fn route(&self) -> Option<Route> {
+        self.route
+    }
+
+    /// What the publisher has said besides its words, if it was the one that said no.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
     /// What it waits for.
     pub(crate) fn socket(&self) -> Option<(i32, Interest)> {
         match &self.step {
@@ -72,6 +86,7 @@ impl Approach {
     }
 
     pub(crate) fn begin(&mut self) -> Progress {
+        (self.route, self.refusal) = (None, None);
         if self.must_use_password && !self.conninfo.has_password() {
             return Progress::Failed(
                 Stage::Connecting,
@@ -115,7 +130,14 @@ impl Approach {
                 Some(Ok(())) => self.connect(),
                 Some(Err(message)) => Progress::Failed(Stage::LookingUp, message),
             },
-            Step::Connecting(mut connection, _) => match connection.go_on_connecting() {
+            Step::Connecting(connection, _) => self.go_on_connecting(connection),
+        }
+    }
+
+    fn go_on_connecting(&mut self, mut connection: Connection) -> Progress {
+        // There is no socket any more when it has failed.
+        self.route = connection.route().or(self.route);
+        match connection.go_on_connecting() {
                 Ok(Some(interest)) => {
                     self.step = Step::Connecting(connection, interest);
                     Progress::Waiting
@@ -130,8 +152,10 @@ impl Approach {
                     )
                 }
                 Ok(None) => Progress::There(connection),
-                Err(message) => Progress::Failed(Stage::Connecting, message),
-            },
+                Err(message) => {
+                    self.refusal = connection.refusal();
+                    Progress::Failed(Stage::Connecting, message)
+                }
         }
     }
 
@@ -145,10 +169,11 @@ impl Approach {
                     "the address of the publisher was not found",
                 )
             }
-            Step::Away | Step::Connecting(..) => (
-                Stage::Connecting,
-                "the publisher did not accept a connection",
-            ),
+            Step::Away => (Stage::Connecting, NOT_ACCEPTED),
+            Step::Connecting(connection, _) => {
+                self.route = connection.route().or(self.route);
+                (Stage::Connecting, NOT_ACCEPTED)
+            }
         }
     }
 }
@@ -158,6 +183,8 @@ pub(super) fn timed_out(what: &str) -> String {
     let timeout = crate::guc::probe_timeout().as_secs_f64();
     format!("timed out: {what} within {timeout} s (replwarden.probe_timeout)")
 }
+
+const NOT_ACCEPTED: &str = "the publisher did not accept a connection";
 
 /// What is said when no answer came.
 pub(super) const NO_ANSWER: &str = "the publisher did not answer";

@@ -412,7 +412,7 @@ pub(super) fn read<T: DeserializeOwned>(answer: Option<String>) -> Result<T, Str
 }
 
 /// A text[] as the server reads it.
-fn array(elements: &[String]) -> String {
+pub(crate) fn array(elements: &[String]) -> String {
     let quoted: Vec<String> = elements
         .iter()
         .map(|one| format!("\"{}\"", one.replace('\\', "\\\\").replace('"', "\\\"")))

@@ -5,7 +5,7 @@ use super::approach::{Approach, NO_ANSWER, Progress, Stage, timed_out};
 use super::conversation::read;
 use crate::guc;
 use crate::pg::background;
-use crate::pg::libpq::{Connection, Interest};
+use crate::pg::libpq::{Connection, Interest, Refusal, Route};
 use serde::de::DeserializeOwned;
 use std::ffi::{CStr, CString};
 use std::time::Instant;
@@ -25,6 +25,10 @@ pub(crate) struct Unheard {
     pub(crate) is_timeout: bool,
     /// In one line, without any secret.
     pub(crate) message: String,
+    /// Between which addresses, where it came so far.
+    pub(crate) route: Option<Route>,
+    /// `None`: it was not the publisher that said no.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 impl Inquiry {
@@ -64,6 +68,15 @@ impl Inquiry {
             }
             progress = approach.go_on();
         }
+    }
+
+    /// `None`: through no network.
+    pub(crate) fn route(&self) -> Option<Route> {
+        self.connection.route()
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.connection.is_encrypted()
     }
 
     /// The one JSON document that a statement with text parameters gives.
@@ -112,6 +125,8 @@ fn unheard(approach: &Approach, stage: Stage, is_timeout: bool, message: &str) -
         stage,
         is_timeout,
         message: approach.conninfo().redact(message),
+        route: approach.route(),
+        refusal: approach.refusal().cloned(),
     }
 }
 
