@@ -4,7 +4,7 @@ pub(crate) mod access;
 pub(crate) mod captured;
 pub(crate) mod cause;
 pub(crate) mod condition;
-mod conninfo;
+pub(crate) mod conninfo;
 pub(crate) mod diagnose;
 mod failure;
 pub(crate) mod finding;
