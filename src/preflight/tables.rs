@@ -82,7 +82,7 @@ const CHECKS: [Check; 29] = [
     ("target_rows", copy::target_rows),
     ("secondary_indexes", copy::secondary_indexes),
     ("unpublished_tables", published::others),
-    ("unreplicated_relations", published::unreplicated),
+    ("not_replicated", published::unreplicated),
     ("large_objects", published::large_objects),
     ("row_filters", published::row_filters),
     ("column_lists", published::column_lists),
@@ -101,8 +101,8 @@ pub(super) fn lines(
         Ok(there) => there,
         Err(unheard) => {
             let why = format!(
-                "the publisher does not tell what it publishes: {}",
-                unheard.message
+                "the publisher does not tell what it publishes: {}.",
+                unheard.message.trim_end_matches('.')
             );
             return Ok(vec![Line::not_checked("published_tables", &why)]);
         }

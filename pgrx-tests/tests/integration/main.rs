@@ -53,6 +53,8 @@ mod loan;
 mod local_partitions;
 mod local_writes;
 mod on_error;
+mod preflight_columns;
+mod preflight_copy;
 mod preflight_findings;
 mod preflight_generated;
 mod preflight_tables;

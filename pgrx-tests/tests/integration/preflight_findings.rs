@@ -31,7 +31,7 @@ const CHECKS: [&str; 29] = [
     "target_rows",
     "secondary_indexes",
     "unpublished_tables",
-    "unreplicated_relations",
+    "not_replicated",
     "large_objects",
     "row_filters",
     "column_lists",

@@ -130,3 +130,47 @@ fn pglogical_cannot_copy_it() {
         "select id, loan_id from loan_app",
     );
 }
+
+#[test]
+fn names_that_need_quotes() {
+    let pair = status::builder(Provider::Pglogical).start();
+    let table = "\"it's\".\"T \"\"able\"";
+    let columns = "\"the 'Id'\" int primary key, \"B, {b}\" text";
+    let generated = "generated always as (\"B, {b}\" || 'it''s') stored";
+    pair.on_both("create schema \"it's\"");
+    pair.on_publisher(&format!(
+        "create table {table} ({columns}, \"g'\" text {generated})"
+    ));
+    pair.on_subscriber(&format!(
+        "create table {table} ({columns}, \"g'\" text {generated})"
+    ));
+    pair.on_subscriber("create extension replwarden");
+    pair.on_publisher(
+        "select pglogical.create_replication_set('a \"set\"'); \
+         select pglogical.replication_set_add_table('a \"set\"', '\"it''s\".\"T \"\"able\"', row_filter := $$\"B, {b}\" <> 'x''y'$$)",
+    );
+    let conninfo = pair.publisher().conninfo(pair.database());
+    let call = format!("repl_preflight('{conninfo}', array['a \"set\"'], 'pglogical')");
+    let preflight = Preflight::asked(&pair, &call);
+    // Both sides compute it, and neither of them copies it.
+    for said in [
+        "is published as generated",
+        "Generated columns cannot be used in COPY",
+    ] {
+        let found = preflight.findings();
+        let row = found.iter().find(|row| row.text("finding").contains(said));
+        preflight.paste(row.unwrap_or_else(|| panic!("{said}: {found:#?}")));
+    }
+    // It is not sent any more.
+    let found = preflight.findings();
+    let row = found
+        .iter()
+        .find(|row| row.is("severity", "error"))
+        .expect("an error");
+    assert!(
+        row.text("remedy").contains("repl_set_expression"),
+        "{row:#?}"
+    );
+    preflight.paste(row);
+    preflight.assert_in_order();
+}

@@ -1,6 +1,10 @@
 -- CTEs that describe the relations chosen (oid), in the same words on either side; for servers from 10 on. What came later is
 -- read through to_jsonb. Everything is joined once and grouped: there may be thousands of tables.
-attribute as (
+locked as (
+    select l.relation from pg_locks l
+     where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
+       and l.database = (select oid from pg_database where datname = current_database())
+), attribute as (
     select a.attrelid, a.attnum, a.attname, a.atttypid,
            -- Arrays, in the order of the fields of Column and Index: they are many.
            json_build_array(
@@ -15,7 +19,8 @@ attribute as (
       left join pg_collation co on co.oid = a.attcollation
       left join pg_namespace cn on cn.oid = co.collnamespace
       left join (select x.adrelid, x.adnum, x.generated,
-                        pg_get_expr(x.adbin, x.adrelid) as expression,
+                        -- It locks the table (17+), and would wait for whoever has.
+                        case when x.adrelid not in (select relation from locked) then pg_get_expr(x.adbin, x.adrelid) end as expression,
                         position('{VAR ' in x.adbin::text) > 0 as reads_columns
                    from (select e.adrelid, e.adnum, e.adbin,
                                 case when g.atthasdef then to_jsonb(g) ->> 'attgenerated' end as generated
@@ -40,13 +45,14 @@ attribute as (
                x.relname, i.indisprimary, i.indisreplident, i.indisunique, i.indisexclusion, i.indimmediate, i.indisvalid,
                coalesce(k.columns, '[]'), coalesce(k.is_not_null, false),
                coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false),
-               case when i.indexprs is not null then pg_get_expr(i.indexprs, i.indrelid) end,
-               case when i.indpred is not null then pg_get_expr(i.indpred, i.indrelid) end)
+               case when i.indexprs is not null and l.relation is null then pg_get_expr(i.indexprs, i.indrelid) end,
+               case when i.indpred is not null and l.relation is null then pg_get_expr(i.indpred, i.indrelid) end)
                order by x.relname) as indexes
       from chosen
       join pg_index i on i.indrelid = chosen.oid
       join pg_class x on x.oid = i.indexrelid
       left join key_column k on k.indexrelid = i.indexrelid
+      left join (select distinct relation from locked) l on l.relation = i.indrelid
      group by i.indrelid
 ), ancestor (oid, above) as (
     select i.inhrelid, i.inhparent
@@ -104,6 +110,7 @@ attribute as (
                'kind', c.relkind,
                'replica_identity', c.relreplident,
                'root', r.name,
+               'extension', e.extname,
                'is_inherited', not c.relispartition and h.oid is not null,
                'rows', c.reltuples,
                'bytes', c.relpages::bigint * current_setting('block_size')::bigint,
@@ -119,6 +126,9 @@ attribute as (
       left join indexes_of i on i.indrelid = c.oid
       left join leaves_of l on l.oid = c.oid
       left join root_of r on r.oid = c.oid
+      left join (select d.objid, x.extname from pg_depend d join pg_extension x on x.oid = d.refobjid
+                  where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_extension'::regclass and d.deptype = 'e') e
+             on e.objid = c.oid
       left join (select inhrelid as oid from pg_inherits union select inhparent from pg_inherits) h on h.oid = c.oid
 ), described_types as (
     select coalesce(json_agg(json_build_object(

@@ -46,10 +46,6 @@ replicating as (
       join pg_namespace rn on rn.oid = r.relnamespace
      where k.contype = 'f' and k.conparentid = 0
        and (k.conrelid in (select oid from chosen) or k.confrelid in (select oid from chosen))
-), locked as (
-    select l.relation from pg_locks l
-     where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
-       and l.database = (select oid from pg_database where datname = current_database())
 ), stored as (
     -- A table that somebody has locked is not looked at, which would wait for it.
     select coalesce(json_agg(distinct s.oid::bigint), '[]') as tables

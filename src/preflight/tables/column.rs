@@ -48,8 +48,10 @@ fn missing(scene: &Scene, name: &'static str, both: Both, sent: &[&Column]) -> O
     let statements: Vec<String> = missing
         .iter()
         .map(|one| {
+            let collation = one.collation.as_ref();
+            let collation = collation.map_or(String::new(), |name| format!(" COLLATE {name}"));
             format!(
-                "ALTER TABLE {} ADD COLUMN {} {};",
+                "ALTER TABLE {} ADD COLUMN {} {}{collation};",
                 both.here.name,
                 identifier(&one.name),
                 one.r#type

@@ -64,9 +64,16 @@ pub(super) fn row_security(scene: &Scene, name: &'static str) -> Checked {
         lines.push(pasteable(line, Node::Subscriber, &sql, &[&one.role]));
     }
     for one in scene.there.rights.iter().filter(|one| one.row_security) {
-        let Some(table) = scene.there.tables.iter().find(|table| table.oid == one.oid) else {
+        let mut tables = scene.there.tables.iter();
+        let Some(table) = tables.find(|table| table.oid == one.oid) else {
             continue;
         };
+        if scene
+            .here(table)
+            .is_some_and(|here| !scene.is_copy_ahead(here))
+        {
+            continue;
+        }
         let finding = format!(
             "{} has row security there, and {} does not bypass it: the copy leaves out rows that its policies hide.",
             shown(&table.name),

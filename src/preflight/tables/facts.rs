@@ -104,6 +104,8 @@ pub(super) struct Table {
     pub(super) replica_identity: String,
     /// Of a partition: the table that it is a part of, at the top.
     pub(super) root: Option<String>,
+    /// Whose table it is.
+    pub(super) extension: Option<String>,
     /// It has parents or children without being a partition.
     pub(super) is_inherited: bool,
     /// As the last ANALYZE estimated them; negative: there was none (14+).

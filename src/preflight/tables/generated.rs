@@ -7,24 +7,32 @@ use super::{
 use crate::subscription::provider::Subscription;
 use crate::subscription::quote::{identifier, literal};
 use crate::watch::{RENAME, Suspect, Told, crashers_among};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub(super) fn columns(scene: &Scene, name: &'static str) -> Checked {
     let mut lines = Vec::new();
     let (mut computed, mut ruled) = (0, 0);
+    // A rule of a partitioned table is one of all of its partitions.
+    let mut without = HashSet::new();
     for both in scene.both() {
         for here in &both.here.columns {
             let there = both.there.column(&here.name);
             let is_sent = there.is_some_and(|there| scene.is_sent(both.there, there));
             match (here.is_generated(), there) {
                 (true, _) if is_sent => {
-                    lines.extend(generated_and_sent(scene, name, both, here, there))
+                    lines.extend(generated_and_sent(scene, name, both, here, there));
                 }
-                (true, _) => computed += 1,
+                (true, _) => {
+                    computed += 1;
+                    lines.extend(
+                        there.and_then(|there| computed_otherwise(name, both, there, here)),
+                    );
+                }
                 (false, Some(there)) if there.is_generated() && !is_sent => {
+                    let table = both.here.root.as_deref().unwrap_or(&both.here.name);
                     if scene.has_rule(both.here, &here.name) {
                         ruled += 1;
-                    } else {
+                    } else if without.insert((table, here.name.as_str())) {
                         lines.push(without_rule(scene, name, both, there));
                     }
                 }
@@ -111,16 +119,37 @@ fn generated_and_sent(
     Some(pasteable(line, Node::Subscriber, &sql, &names))
 }
 
+/// Both sides compute it, and not to the same.
+fn computed_otherwise(
+    name: &'static str,
+    both: Both,
+    there: &Column,
+    here: &Column,
+) -> Option<Line> {
+    let (of_there, of_here) = (there.expression.as_ref()?, here.expression.as_ref()?);
+    if of_there == of_here {
+        return None;
+    }
+    let finding = format!(
+        "{} of {} is computed as {} there and as {} here.",
+        shown(&here.name),
+        shown(&both.here.name),
+        shown(of_there),
+        shown(of_here)
+    );
+    Some(Line::new(Severity::Info, name, finding).on(&shown(&both.here.name)))
+}
+
 /// The publisher computes a column, and does not send it.
 fn without_rule(scene: &Scene, name: &'static str, both: Both, there: &Column) -> Line {
     let expression = there.expression.as_deref().unwrap_or_default();
+    // A rule is set on the partitioned table.
+    let table = both.here.root.as_deref().unwrap_or(&both.here.name);
     let finding = format!(
         "{} of {} is generated there, and not sent; here it is a plain column without a rule, and stays empty.",
         shown(&there.name),
-        shown(&both.here.name),
+        shown(table),
     );
-    // A rule is set on the partitioned table.
-    let table = both.here.root.as_deref().unwrap_or(&both.here.name);
     let mut sql = format!(
         "SELECT {}({}, {}, {});",
         scene.function("repl_set_expression"),
@@ -136,13 +165,11 @@ fn without_rule(scene: &Scene, name: &'static str, both: Both, there: &Column) -
             ),
         );
     }
-    let line = Line::new(Severity::Error, name, finding).on(&shown(&both.here.name));
-    pasteable(
-        line,
-        Node::Subscriber,
-        &sql,
-        &[table, &there.name, expression],
-    )
+    let line = Line::new(Severity::Error, name, finding).on(&shown(table));
+    // A line break in a constant of the expression is one in SQL, which harms nobody.
+    let expression = expression.replace(['\n', '\t'], " ");
+    let names = [table, &there.name, &expression];
+    pasteable(line, Node::Subscriber, &sql, &names)
 }
 
 /// The copy of pglogical takes all columns that are in the list, and a generated one cannot be copied.

@@ -305,8 +305,21 @@ fn lookup(scene: &Scene, name: &'static str, both: Both) -> Option<Line> {
         ),
         None => {
             let index = format!("{}_identity", both.here.table_name);
+            let nullable = identity.iter().filter(|one| {
+                let here = both.here.column(one);
+                here.is_some_and(|here| !here.is_not_null)
+            });
+            let nullable: String = nullable
+                .map(|one| {
+                    let column = identifier(one);
+                    format!(
+                        "ALTER TABLE {} ALTER COLUMN {column} SET NOT NULL;\n",
+                        both.here.name
+                    )
+                })
+                .collect();
             format!(
-                "CREATE UNIQUE INDEX {index} ON {table} ({});\nALTER TABLE {table} REPLICA IDENTITY USING INDEX {index};",
+                "{nullable}CREATE UNIQUE INDEX {index} ON {table} ({});\nALTER TABLE {table} REPLICA IDENTITY USING INDEX {index};",
                 columns.join(", "),
                 index = identifier(&index),
                 table = both.here.name,
@@ -363,8 +376,14 @@ fn keyless_here(scene: &Scene, name: &'static str, both: Both, is_full: bool) ->
         return Some(pasteable(line, Node::Subscriber, &sql, &[&both.here.name]));
     }
     let quoted: Vec<String> = columns.iter().map(|one| identifier(one)).collect();
+    // A deferrable one is there, and of no use.
+    let mut indexes = both.here.indexes.iter();
+    let deferrable = indexes.find(|one| one.is_primary);
+    let instead = deferrable.map_or(String::new(), |one| {
+        format!("DROP CONSTRAINT {}, ", identifier(&one.name))
+    });
     let sql = format!(
-        "ALTER TABLE {} ADD PRIMARY KEY ({});",
+        "ALTER TABLE {} {instead}ADD PRIMARY KEY ({});",
         both.here.name,
         quoted.join(", ")
     );

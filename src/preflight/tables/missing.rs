@@ -11,6 +11,8 @@ pub(super) fn schemas(scene: &Scene, name: &'static str) -> Checked {
         .there
         .tables
         .iter()
+        // Those of an extension come with it.
+        .filter(|one| one.extension.is_none())
         .map(|one| one.schema_name.as_str())
         .collect();
     let missing = wanted
@@ -156,6 +158,7 @@ pub(super) fn tables(scene: &Scene, name: &'static str) -> Checked {
     let mut missing = Vec::new();
     for there in &scene.there.tables {
         match scene.here(there).map(|here| (here, here.kind.as_str())) {
+            None if there.extension.is_some() => lines.push(of_extension(name, there)),
             None => missing.push(there),
             Some((_, "r" | "p")) => {}
             Some((here, kind)) => lines.push(other_kind(scene, name, here, kind)),
@@ -184,7 +187,19 @@ pub(super) fn tables(scene: &Scene, name: &'static str) -> Checked {
     }
 }
 
-/// A line each, of which the first has the remedy for all of them.
+fn of_extension(name: &'static str, there: &Table) -> Line {
+    let extension = there.extension.as_deref().unwrap_or_default();
+    let finding = format!(
+        "{} of extension {} is published and not here.",
+        shown(&there.name),
+        shown(extension)
+    );
+    let sql = format!("CREATE EXTENSION IF NOT EXISTS {};", identifier(extension));
+    let line = Line::new(Severity::Error, name, finding).on(&shown(&there.name));
+    pasteable(line, Node::Subscriber, &sql, &[extension])
+}
+
+/// One line for all that can be brought over by one, and one for each of the others.
 fn missing_tables(
     scene: &Scene,
     name: &'static str,

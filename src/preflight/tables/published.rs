@@ -146,7 +146,7 @@ pub(super) fn others(scene: &Scene, name: &'static str) -> Checked {
 
 /// What logical replication does not replicate, whatever is published.
 pub(super) fn unreplicated(scene: &Scene, name: &'static str) -> Checked {
-    let kinds: [(&str, Vec<&str>, Severity, &str); 4] = [
+    let kinds: [(&str, Vec<&str>, Severity, &str); 3] = [
         (
             "unlogged table",
             others_of(scene, |kind, persistence| {
@@ -154,12 +154,6 @@ pub(super) fn unreplicated(scene: &Scene, name: &'static str) -> Checked {
             }),
             Severity::Warning,
             "-- if their rows are to come over: ALTER TABLE ... SET LOGGED; and publish them",
-        ),
-        (
-            "temporary table",
-            others_of(scene, |_, persistence| persistence == "t"),
-            Severity::Info,
-            "",
         ),
         (
             "foreign table",
@@ -194,7 +188,7 @@ pub(super) fn unreplicated(scene: &Scene, name: &'static str) -> Checked {
     }
     Checked {
         lines,
-        fine: "No unlogged, temporary or foreign table and no materialized view in the schemas of published tables."
+        fine: "No unlogged or foreign table and no materialized view in the schemas of published tables."
             .to_owned(),
     }
 }

@@ -155,6 +155,44 @@ fn pglogical_survives_no_column_that_is_generated_here_and_not_sent() {
 }
 
 #[test]
+fn unique_here_is_kept_there_by_one_of_fewer_columns() {
+    let plan = plan("native", None);
+    let unique = |name: &str, columns: &[&str]| Index {
+        name: name.to_owned(),
+        is_unique: true,
+        is_immediate: true,
+        is_valid: true,
+        columns: columns.iter().map(|&one| one.to_owned()).collect(),
+        ..Index::default()
+    };
+    let with = |index: Index| {
+        let mut table = table(&[plain("id"), plain("a"), plain("b")]);
+        table.indexes.push(index);
+        table
+    };
+    let there = with(unique("u", &["a"]));
+    let both = with(unique("v", &["a", "b"]));
+    assert_eq!(found(&plan, 150_000, &there, None, &both), []);
+    let stricter = found(&plan, 150_000, &both, None, &there);
+    assert_eq!(stricter.len(), 1);
+    assert_eq!(stricter[0].check_name, "unique_constraints");
+    // That of some rows there is none of all rows here.
+    let partial = with(Index {
+        predicate: Some("(b > 0)".to_owned()),
+        ..unique("u", &["a"])
+    });
+    assert_eq!(found(&plan, 150_000, &partial, None, &there).len(), 1);
+    assert_eq!(found(&plan, 150_000, &there, None, &partial), []);
+    assert_eq!(found(&plan, 150_000, &partial, None, &partial), []);
+    // NULLs may be there twice, and not here.
+    let nulls = with(Index {
+        nulls_are_equal: true,
+        ..unique("u", &["a"])
+    });
+    assert_eq!(found(&plan, 150_000, &there, None, &nulls).len(), 1);
+}
+
+#[test]
 fn names_that_break_out_of_a_comment_are_in_no_remedy() {
     let plan = plan("native", None);
     let there = table(&[plain("id"), plain("a\nDROP TABLE b; --")]);
