@@ -215,7 +215,8 @@ impl<'a> Scene<'a> {
         match (&self.plan.subscription, self.states.get(&here.oid)) {
             (None, _) => true,
             (Some(_), Some(state)) => ["i", "d"].contains(&state.as_str()),
-            (Some(_), None) => false,
+            // REFRESH PUBLICATION will have it copied.
+            (Some(_), None) => self.is_native(),
         }
     }
 

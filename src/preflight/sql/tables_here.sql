@@ -1,5 +1,5 @@
 -- What is here of what is published. $1: {tables, types, sequences}, each an array of [schema, name]; $2: OID of the
--- subscription, or 0; $3: the role that will own a subscription that there is not yet.
+-- subscription, or 0; $3: who asks, and will own a subscription that there is not yet.
 with recursive asked as (
     select x.kind, x.name ->> 0 as schema_name, x.name ->> 1 as object_name
       from (select k.key as kind, json_array_elements(k.value) as name from json_each($1::json) k) x
@@ -57,9 +57,11 @@ replicating as (
                'oid', c.oid::bigint,
                'role', e.rolname,
                'is_row_secured', x.is_row_secured,
-               'lacks', x.lacks)), '[]') as access
+               'lacks', x.lacks)
+           order by n.nspname, c.relname), '[]') as access
       from chosen
       join pg_class c on c.oid = chosen.oid and c.relkind in ('r', 'p')
+      join pg_namespace n on n.oid = c.relnamespace
      cross join replicating p
      -- From 16 on, changes are applied with the rights of the table's owner unless the subscription says otherwise.
       join pg_roles e on e.oid = case when p.runs_as_owner then p.oid else c.relowner end
@@ -102,5 +104,7 @@ select json_build_object(
     'uses_spi', coalesce(current_setting('pglogical.use_spi', true), 'off') = 'on',
     'database', current_database(),
     'port', current_setting('port'),
-    'sockets', coalesce(current_setting('unix_socket_directories', true), ''),
+    -- Not for every eye.
+    'sockets', coalesce(case when pg_has_role($3::oid, 'pg_read_all_settings', 'usage')
+                             then current_setting('unix_socket_directories') end, ''),
     'version', current_setting('server_version_num')::int)::text

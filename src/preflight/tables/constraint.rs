@@ -133,7 +133,7 @@ pub(super) fn triggers(scene: &Scene, name: &'static str) -> Checked {
     Checked {
         lines,
         fine: format!(
-            "No trigger of {} here fires for replicated rows, but for those of extensions that replicate.",
+            "No trigger of {} here fires for replicated rows, but those of replwarden and pglogical.",
             counted(scene.both().count(), "table")
         ),
     }

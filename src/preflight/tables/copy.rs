@@ -20,7 +20,7 @@ pub(super) fn rights_here(scene: &Scene, name: &'static str) -> Checked {
             "Changes of {} are applied with the rights of {}, who lacks {}.",
             shown(&table.name),
             shown(&one.role),
-            listed(&one.lacks)
+            one.lacks.join(", ")
         );
         let sql = format!(
             "GRANT {} ON {} TO {};",

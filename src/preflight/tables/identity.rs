@@ -201,12 +201,16 @@ pub(super) fn silent_loss(scene: &Scene, name: &'static str) -> Checked {
 
 /// UPDATE and DELETE come for it, and there is no index to find a row by. pglogical needs one.
 fn is_searched(scene: &Scene, both: Both) -> bool {
-    let has_key = if both.here.is_partitioned() {
+    scene.is_native() && !has_key(both) && !changes(scene, both.there).is_empty()
+}
+
+/// Of a partitioned table, it is that of the partition that counts.
+fn has_key(both: Both) -> bool {
+    if both.here.is_partitioned() {
         both.here.leaves_without_key.is_empty()
     } else {
         both.here.key().is_some()
-    };
-    scene.is_native() && !has_key && !changes(scene, both.there).is_empty()
+    }
 }
 
 fn key_there(table: &Table) -> Vec<String> {
@@ -245,8 +249,9 @@ pub(super) fn index(scene: &Scene, name: &'static str) -> Checked {
         if changes(scene, both.there).is_empty() {
             continue;
         }
-        number += 1;
-        lines.extend(lookup(scene, name, both));
+        let found = lookup(scene, name, both);
+        number += usize::from(found.is_none() && has_key(both));
+        lines.extend(found);
     }
     Checked {
         lines,
@@ -261,7 +266,7 @@ fn lookup(scene: &Scene, name: &'static str, both: Both) -> Option<Line> {
     let identity = both.there.identity().unwrap_or_default();
     let is_full = both.there.replica_identity == "f";
     let table = shown(&both.here.name);
-    if both.here.is_partitioned() && both.here.leaves_without_key.is_empty() {
+    if both.here.is_partitioned() && has_key(both) {
         return None;
     }
     let Some(key) = both.here.key() else {
