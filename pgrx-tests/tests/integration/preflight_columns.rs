@@ -180,6 +180,31 @@ fn rows_that_cannot_be_found() {
 }
 
 #[test]
+fn large_table_that_is_read_for_each_row() {
+    let pair = in_order();
+    let preflight = Preflight::before(&pair);
+    let found = preflight.all_broken(
+        (
+            "create table large (id int primary key, note text);
+             alter table large replica identity full;
+             insert into large select n, 'row' from generate_series(1, 400000) n;
+             analyze large",
+            "create table large (id int, note text)",
+        ),
+        &[("warning", "identity_index"), ("info", "replica_identity")],
+    );
+    let finding = found[0].text("finding");
+    assert!(
+        finding.contains("for each changed row the whole table is read"),
+        "{finding}"
+    );
+    preflight.paste(&found[0]);
+    preflight.assert_in_order();
+    preflight.paste(&found[1]);
+    assert!(!preflight.findings().contains(&found[1]));
+}
+
+#[test]
 fn constraints_and_triggers_of_the_subscriber() {
     let pair = in_order();
     let preflight = Preflight::before(&pair);
