@@ -12,6 +12,8 @@ use crate::subscription::cause::Cause;
 use crate::subscription::hazard::Hazard;
 use crate::subscription::provider::Subscription;
 use crate::subscription::publisher::{Catalog, DescribedTable};
+pub(crate) use generated::Suspect;
+pub(crate) use loss::KeylessTable;
 use sequence::Sequences;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
@@ -36,11 +38,34 @@ const SETTINGS: [(&CStr, &CStr); 3] = [
 /// What the publisher of a subscription has said. It holds until it says something else: tables are no less dangerous while
 /// it is away.
 #[derive(Default, PartialEq)]
-struct Told {
+pub(crate) struct Told {
     /// Schemas and names. pglogical only, which may replicate what its catalogs here do not list.
     published: HashSet<(String, String)>,
     /// By schema and name.
     described: HashMap<(String, String), DescribedTable>,
+}
+
+impl Told {
+    /// The columns that are sent, by schema and name of their tables.
+    pub(crate) fn of_columns(sent: HashMap<(String, String), Vec<String>>) -> Self {
+        let described = sent
+            .into_iter()
+            .map(|((schema_name, table_name), columns)| {
+                let name = (schema_name.clone(), table_name.clone());
+                let table = DescribedTable {
+                    schema_name,
+                    table_name,
+                    columns,
+                    key: Vec::new(),
+                    publications: Vec::new(),
+                };
+                (name, table)
+            });
+        Self {
+            published: HashSet::new(),
+            described: described.collect(),
+        }
+    }
 }
 
 /// When something was done last, and how long it took.
@@ -206,6 +231,36 @@ pub(crate) fn crashers(subscription: &Subscription) -> Result<Vec<Hazard>, Error
     Ok(hazards.tables)
 }
 
+/// Those of a subscription, existing or not, whose publisher has told all: of `suspects`, which it replicates. `schema`: of this
+/// extension.
+pub(crate) fn crashers_among(
+    suspects: &[Suspect],
+    subscription: &Subscription,
+    told: Told,
+    schema: &str,
+) -> Vec<Hazard> {
+    let told = HashMap::from([(key(subscription), told)]);
+    generated::hazards(suspects, &[subscription], &told, schema)
+}
+
+/// What is to be said of a table without an index to find rows by, whose publisher has REPLICA IDENTITY FULL and sends `columns`;
+/// `key`: the columns of its primary key there. Gives finding and remedy.
+pub(crate) fn loss_of(
+    table: &KeylessTable,
+    columns: Vec<String>,
+    key: Vec<String>,
+) -> Option<(String, String)> {
+    let described = DescribedTable {
+        schema_name: table.schema_name.clone(),
+        table_name: table.table_name.clone(),
+        columns,
+        key,
+        publications: Vec::new(),
+    };
+    let hazard = loss::hazard(&Subscription::default(), table, &described)?;
+    Some((hazard.finding, hazard.remedy.unwrap_or_default()))
+}
+
 fn interval() -> Duration {
     (guc::watch_interval() * LOOKS).min(INTERVAL)
 }
@@ -254,7 +309,8 @@ fn is_plain(name: &str) -> bool {
     !name.contains(char::is_control)
 }
 
-const RENAME: &str = "-- its name holds control characters: rename it before anything else";
+pub(crate) const RENAME: &str =
+    "-- its name holds control characters: rename it before anything else";
 
 /// For a sentence.
 fn shown(name: &str) -> String {
@@ -264,7 +320,7 @@ fn shown(name: &str) -> String {
 }
 
 /// As in a sentence: `a`, `a and b`, `a, b and 3 more`.
-fn listed(names: &[String]) -> String {
+pub(crate) fn listed(names: &[String]) -> String {
     const MOST: usize = 3;
     let names: Vec<String> = names.iter().map(|name| shown(name)).collect();
     match names.as_slice() {

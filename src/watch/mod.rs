@@ -15,4 +15,5 @@ mod sample;
 mod warden;
 mod watcher;
 
+pub(crate) use hazard::{KeylessTable, RENAME, Suspect, Told, crashers_among, listed, loss_of};
 pub(crate) use warden::Warden;

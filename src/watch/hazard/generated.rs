@@ -10,24 +10,24 @@ use std::collections::{BTreeMap, HashMap};
 
 /// A table that has a generated column which reads others, or is partitioned (`sql/pglogical_hazards.sql`).
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Suspect {
-    schema_name: String,
-    table_name: String,
+pub(crate) struct Suspect {
+    pub(crate) schema_name: String,
+    pub(crate) table_name: String,
     /// Both, quoted where need be.
-    name: String,
+    pub(crate) name: String,
     /// The partitioned table that it is a partition of.
-    root: Option<String>,
-    is_partitioned: bool,
+    pub(crate) root: Option<String>,
+    pub(crate) is_partitioned: bool,
     /// Those that are generated, and not the same for all rows.
-    columns: Vec<String>,
+    pub(crate) columns: Vec<String>,
     /// One of these is virtual (18+).
-    is_virtual: bool,
+    pub(crate) is_virtual: bool,
     /// It has parents or children without being a partition.
-    is_inherited: bool,
+    pub(crate) is_inherited: bool,
     /// A replica identity index, or a primary key that can be one.
-    has_key: bool,
+    pub(crate) has_key: bool,
     /// Subscriptions that say that they replicate it.
-    subscribers: Vec<u32>,
+    pub(crate) subscribers: Vec<u32>,
 }
 
 pub(super) fn suspects() -> Result<Vec<Suspect>, Error> {

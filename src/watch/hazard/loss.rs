@@ -14,16 +14,16 @@ use std::collections::HashMap;
 
 /// A table without an index to find rows by (`sql/native_hazards.sql`).
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct KeylessTable {
-    subscriber: u32,
-    schema_name: String,
-    table_name: String,
+pub(crate) struct KeylessTable {
+    pub(crate) subscriber: u32,
+    pub(crate) schema_name: String,
+    pub(crate) table_name: String,
     /// Both, quoted where need be.
-    name: String,
+    pub(crate) name: String,
     /// Those that are compared.
-    columns: Vec<String>,
+    pub(crate) columns: Vec<String>,
     /// What could be the replica identity: names of unique indexes, with their columns.
-    indexes: Vec<(String, Vec<String>)>,
+    pub(crate) indexes: Vec<(String, Vec<String>)>,
 }
 
 pub(super) fn keyless_tables() -> Result<Vec<KeylessTable>, Error> {
@@ -69,7 +69,7 @@ pub(super) fn hazards(
     found
 }
 
-fn hazard(
+pub(super) fn hazard(
     subscription: &Subscription,
     table: &KeylessTable,
     described: &DescribedTable,
