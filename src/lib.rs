@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 mod error;
 mod generated;
 mod guc;
+mod migrate;
 mod pg;
 mod preflight;
 mod report;
@@ -52,3 +53,9 @@ extension_sql_file!(
 );
 extension_sql_file!("../sql/watch.sql", name = "watch", requires = ["backfill"]);
 extension_sql_file!("../sql/preflight.sql", name = "preflight");
+extension_sql_file!(
+    "../sql/foreign_keys.sql",
+    name = "foreign_keys",
+    requires = ["backfill", "tables"]
+);
+extension_sql_file!("../sql/resync.sql", name = "resync");

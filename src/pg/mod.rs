@@ -10,6 +10,7 @@ pub(crate) mod compiled;
 mod compiled_column;
 pub(crate) mod crash_log;
 pub(crate) mod databases;
+pub(crate) mod drop_command;
 pub(crate) mod encoding;
 pub(crate) mod error_note;
 pub(crate) mod error_ring;
