@@ -43,16 +43,21 @@ alter table @extschema@._repl_foreign_keys enable replica trigger ignore_replica
 
 create view @extschema@.repl_detached_foreign_keys as
     select t.relation, f.constraint_name, f.definition, f.detached_at,
-           case when f.task = 'validate' then 'validating'
+           case when w.task = 'validate' then 'validating'
                 when k.is_back then 'not valid'
-                when f.task = 'restore' then 'waiting'
+                when w.task = 'restore' then 'waiting'
                 else 'detached' end as state,
-           case when f.task = 'restore' then f.awaits end as awaits,
+           case when w.task = 'restore' then f.awaits end as awaits,
            case when may_see then f.problem when f.problem is not null then '<insufficient privilege>' end as problem,
            f.rows_wrong,
            case when may_see then f.sample_keys end as sample_keys,
            r.referenced
       from @extschema@._repl_foreign_keys f
+     -- What another database has begun, nobody goes on with here.
+     cross join lateral (
+           select case when f.origin = (select s.system_identifier from pg_catalog.pg_control_system() s) || '/'
+                           || (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())
+                       then f.task end as task) w
      cross join lateral (
            select case when exists (select from pg_catalog.pg_class c where c.oid = f.relation) then f.relation
                        else pg_catalog.to_regclass(f.relation_name)::regclass end as relation) t

@@ -49,6 +49,12 @@ fn they_outlive_restart_and_dump() {
         lines(&mut cluster.connect("restored"), DETACHED),
         [EXPECTED]
     );
+    // What was under way elsewhere is not under way here.
+    cluster.execute("restored", "update _repl_foreign_keys set task = 'restore'");
+    assert_eq!(
+        lines(&mut cluster.connect("restored"), DETACHED),
+        [EXPECTED]
+    );
     for database in ["original", "restored"] {
         cluster.execute(database, "select repl_restore_foreign_keys()");
         replwarden_tests::wait_for_value(

@@ -49,6 +49,7 @@ mod events_quiet;
 mod extension;
 mod foreign_keys;
 mod foreign_keys_kept;
+mod foreign_keys_rights;
 mod harness;
 mod hazards;
 mod loan;
