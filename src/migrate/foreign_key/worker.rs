@@ -83,10 +83,10 @@ pub(crate) fn run() {
             Err(failure) if failure.is_not_installed() => return,
             Err(_) => Vec::new(),
         };
-        let has_moved = found
-            .iter()
-            .filter(|one| one.is_ready)
-            .fold(false, |moved, one| finish(one.id) || moved);
+        let mut has_moved = false;
+        for one in found.iter().filter(|one| one.is_ready) {
+            has_moved |= finish(one.id);
+        }
         if has_moved {
             continue;
         }
