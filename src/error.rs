@@ -185,6 +185,28 @@ pub(crate) enum Error {
     PglogicalHidden { name: String },
     #[error("subscription \"{name}\" is disabled")]
     SubscriptionDisabled { name: String },
+    #[error("table {table} is not part of any subscription of this database")]
+    NotSubscribed { table: String, family: Vec<String> },
+    #[error("table {table} is part of several subscriptions")]
+    InSeveralSubscriptions { table: String, names: Vec<String> },
+    #[error("table {table} is being copied already")]
+    BeingCopied { table: String, state: String },
+    #[error("table {table} belongs to subscription \"{name}\", which has two_phase enabled")]
+    TwoPhase { table: String, name: String },
+    #[error("must be owner of subscription \"{name}\" to copy table {table} again")]
+    MayNotResync { table: String, name: String },
+    #[error("the apply worker of subscription \"{name}\" (PID {pid}) does not end")]
+    WorkerStays { name: String, pid: i32 },
+    #[error(
+        "cannot drop replwarden: foreign key {name} of table {table} is detached and would be lost"
+    )]
+    KeyWouldBeLost {
+        table: String,
+        name: String,
+        reason: String,
+        /// The table that keeps it.
+        book: String,
+    },
     #[error("what the server says of replication cannot be read: {0}")]
     UnreadableDocument(String),
     #[error(
@@ -208,6 +230,7 @@ impl Error {
             | Self::MayNotAsk { .. }
             | Self::MayNotConnect
             | Self::MayNotSetSequence { .. }
+            | Self::MayNotResync { .. }
             | Self::PglogicalHidden { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::PublisherUnreachable { .. } => {
                 ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
@@ -236,7 +259,12 @@ impl Error {
             | Self::RuleOfPartition { .. }
             | Self::LaterTrigger { .. }
             | Self::SubscriptionDisabled { .. }
+            | Self::NotSubscribed { .. }
+            | Self::InSeveralSubscriptions { .. }
+            | Self::TwoPhase { .. }
             | Self::FunctionNeedsSearchPath { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::BeingCopied { .. } | Self::WorkerStays { .. } => ERRCODE_OBJECT_IN_USE,
+            Self::KeyWouldBeLost { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Self::TriggerNameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
             Self::NoRule { .. }
             | Self::NoRules { .. }

@@ -59,3 +59,9 @@ extension_sql_file!(
     name = "cutover",
     requires = ["generated_columns_view", "backfill"]
 );
+extension_sql_file!(
+    "../sql/foreign_keys.sql",
+    name = "foreign_keys",
+    requires = ["backfill", "tables"]
+);
+extension_sql_file!("../sql/resync.sql", name = "resync");

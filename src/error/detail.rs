@@ -16,11 +16,11 @@ impl Error {
                 "Name the table: 'schema.table'::regclass.",
             ),
             Self::NotATable { .. } => (
-                "Only tables and partitioned tables can have derived columns.",
+                "This is for tables and partitioned tables only.",
                 "Name the table that replication writes to.",
             ),
             Self::NotTableOwner { .. } => (
-                "Derived columns are part of a table's definition, as triggers are.",
+                "Derived columns and foreign keys are part of a table's definition, as triggers are.",
                 "Ask the owner of the table, or SET ROLE to it.",
             ),
             Self::UnknownColumn { table, .. } => {
@@ -359,8 +359,75 @@ impl Error {
             }
             Self::SubscriptionDisabled { name } => {
                 return (
-                    "A subscription that is switched off has no worker to restart.".to_owned(),
+                    "A subscription that is switched off has no worker.".to_owned(),
                     format!("SELECT repl_enable({});", literal(name)),
+                );
+            }
+            Self::NotSubscribed { table, family } => {
+                return match family.as_slice() {
+                    [] => (
+                        "Only what replication brings can be brought again.".to_owned(),
+                        format!(
+                            "Publish {table}, and ALTER SUBSCRIPTION … REFRESH PUBLICATION, or add it to a replication set \
+                             of pglogical; SELECT * FROM repl_tables shows what is subscribed."
+                        ),
+                    ),
+                    family => (
+                        format!(
+                            "The publisher sends its rows as those of {}.",
+                            family.join(", ")
+                        ),
+                        format!("SELECT repl_resync_table({});", literal(&family[0])),
+                    ),
+                };
+            }
+            Self::InSeveralSubscriptions { names, .. } => {
+                return (
+                    format!(
+                        "Emptied, it would lose the rows of all of them: {}.",
+                        names.join(", ")
+                    ),
+                    "Copy it by hand, or leave it to one subscription.".to_owned(),
+                );
+            }
+            Self::BeingCopied { table, state } => {
+                return (
+                    format!("Its state is: {state}."),
+                    format!(
+                        "SELECT * FROM repl_tables WHERE relation = {}::regclass shows how far it is.",
+                        literal(table)
+                    ),
+                );
+            }
+            Self::TwoPhase { .. } => (
+                "A transaction that is prepared during the copy could be lost or applied twice: PostgreSQL copies no table for \
+                 such a subscription once it streams.",
+                "Make a subscription of its own for the table, without two_phase, or copy it by hand.",
+            ),
+            Self::MayNotResync { .. } => (
+                "The table is emptied, and the subscription's apply worker is replaced.",
+                "Ask a superuser, or the owner of the subscription who owns the table, too.",
+            ),
+            Self::WorkerStays { pid, .. } => {
+                return (
+                    "As long as it runs it may write to the table without knowing that it is copied anew. Nothing has been \
+                     changed."
+                        .to_owned(),
+                    format!("Look what it does: SELECT * FROM repl_workers WHERE pid = {pid};"),
+                );
+            }
+            Self::KeyWouldBeLost {
+                reason,
+                book,
+                table,
+                name,
+            } => {
+                return (
+                    format!("It cannot come back as things are: {reason}."),
+                    format!(
+                        "Mend that, or give the key up: DELETE FROM {book} WHERE relation = {}::regclass; -- {name}",
+                        literal(table)
+                    ),
                 );
             }
             Self::NotInstalled => ("Its catalog is not there.", "CREATE EXTENSION replwarden;"),

@@ -15,7 +15,7 @@ mod function_check;
 mod meaning;
 mod row_key;
 mod rule;
-mod table;
+pub(crate) mod table;
 mod trigger;
 mod verify;
 mod view;

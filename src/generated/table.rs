@@ -7,15 +7,16 @@ use crate::pg::spi;
 use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-/// A table whose owner the current role is.
-pub(super) struct OwnedTable {
-    pub(super) oid: pg_sys::Oid,
-    pub(super) owner: pg_sys::Oid,
+/// A table, as a rule one whose owner the current role is.
+pub(crate) struct OwnedTable {
+    pub(crate) oid: pg_sys::Oid,
+    pub(crate) owner: pg_sys::Oid,
     /// With its schema, quoted.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Of this session alone.
-    pub(super) is_temporary: bool,
-    partitioned: bool,
+    pub(crate) is_temporary: bool,
+    pub(crate) partitioned: bool,
+    is_owned: bool,
 }
 
 const TABLE: &str = "
@@ -49,7 +50,7 @@ impl OwnedTable {
     /// Locks a table of the current role's, with its partitions, until the end of the transaction. Looked at
     /// before, for only the owner may lock it, and again after, for it may have changed while the lock was
     /// waited for.
-    pub(super) fn lock(oid: Option<pg_sys::Oid>, lock: Lock) -> Result<Self, Error> {
+    pub(crate) fn lock(oid: Option<pg_sys::Oid>, lock: Lock) -> Result<Self, Error> {
         let Self { oid, .. } = Self::find(oid)?;
         if !Relation::lock(oid, lock) {
             return Err(Error::UnknownTable { oid });
@@ -61,12 +62,33 @@ impl OwnedTable {
     }
 
     /// Without a lock, and without writing: on a standby, too.
-    pub(super) fn find(oid: Option<pg_sys::Oid>) -> Result<Self, Error> {
+    pub(crate) fn find(oid: Option<pg_sys::Oid>) -> Result<Self, Error> {
         let oid = oid.ok_or(Error::NullArgument("relation"))?;
         Self::from_row(oid, spi::read(TABLE, &[oid.into()], table_row)?)
     }
 
+    /// Likewise, whoever its owner is.
+    pub(crate) fn find_any(oid: pg_sys::Oid) -> Result<Self, Error> {
+        Self::any_from_row(oid, spi::read(TABLE, &[oid.into()], table_row)?)
+    }
+
+    pub(crate) fn check_owner(&self) -> Result<(), Error> {
+        if self.is_owned {
+            Ok(())
+        } else {
+            Err(Error::NotTableOwner {
+                table: self.name.clone(),
+            })
+        }
+    }
+
     fn from_row(oid: pg_sys::Oid, found: Vec<TableRow>) -> Result<Self, Error> {
+        let table = Self::any_from_row(oid, found)?;
+        table.check_owner()?;
+        Ok(table)
+    }
+
+    fn any_from_row(oid: pg_sys::Oid, found: Vec<TableRow>) -> Result<Self, Error> {
         let (owner, name, kind, owned, is_temporary) = found
             .into_iter()
             .next()
@@ -77,10 +99,10 @@ impl OwnedTable {
             name,
             is_temporary,
             partitioned: kind == "p",
+            is_owned: owned,
         };
         let kind = match kind.as_str() {
-            "r" | "p" if owned => return Ok(table),
-            "r" | "p" => return Err(Error::NotTableOwner { table: table.name }),
+            "r" | "p" => return Ok(table),
             "v" => "a view",
             "m" => "a materialized view",
             "f" => "a foreign table",
@@ -97,7 +119,7 @@ impl OwnedTable {
 
     /// For a FROM or an UPDATE: the rows that the rules of the table concern, which are not those of tables that
     /// inherit from it.
-    pub(super) fn with_partitions(&self) -> String {
+    pub(crate) fn with_partitions(&self) -> String {
         let only = if self.partitioned { "" } else { "only " };
         format!("{only}{}", self.name)
     }
@@ -105,7 +127,7 @@ impl OwnedTable {
     /// Replication finds the rows of the table, or of each of its partitions, by an index. Elsewhere a derived
     /// column would keep it from finding them at all: it compares every column that is not GENERATED, with NULL
     /// for what the publisher does not send (`FindReplTupleInLocalRel` of `replication/logical/worker.c`).
-    pub(super) fn check_identity_index(&self) -> Result<(), Error> {
+    pub(crate) fn check_identity_index(&self) -> Result<(), Error> {
         let keyless = spi::query(KEYLESS, &[self.oid.into()], |row| spi::required(row, 1))?;
         match keyless.into_iter().next() {
             None => Ok(()),

@@ -11,6 +11,7 @@ mod compiled_column;
 pub(crate) mod crash_log;
 pub(crate) mod databases;
 pub(crate) mod disk;
+pub(crate) mod drop_command;
 pub(crate) mod encoding;
 pub(crate) mod error_note;
 pub(crate) mod error_ring;

@@ -1,7 +1,7 @@
 //! What differs between the server's major versions.
 
 use pgrx::pg_sys;
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_char, c_int};
 
 /// `SignalHandler` of `libpq/pqsignal.h`
 pub(crate) type SignalHandler = unsafe extern "C-unwind" fn(c_int);
@@ -103,5 +103,53 @@ pub(crate) fn server_version() -> String {
             .next()
             .unwrap_or_default()
             .to_owned()
+    }
+}
+
+/// The text of a string in a parse tree: a node of its own since 15.
+///
+/// # Safety
+/// A node of the server's.
+pub(crate) unsafe fn string_of(node: *mut pg_sys::Node) -> Option<String> {
+    // SAFETY: looked at for what it says it is.
+    unsafe {
+        if (*node).type_ != pg_sys::NodeTag::T_String {
+            return None;
+        }
+        #[cfg(feature = "pg14")]
+        let text = (*node.cast::<pg_sys::Value>()).val.str_;
+        #[cfg(not(feature = "pg14"))]
+        let text = (*node.cast::<pg_sys::String>()).sval;
+        Some(CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// `catalog/pg_subscription.c`
+    fn UpdateSubscriptionRelState(
+        subscription: pg_sys::Oid,
+        relation: pg_sys::Oid,
+        state: c_char,
+        lsn: pg_sys::XLogRecPtr,
+        #[cfg(feature = "pg18")] already_locked: bool,
+    );
+}
+
+/// Has the table of a subscription copied as one that is new to it. Raises the server's error where the subscription does not
+/// have it.
+pub(crate) fn set_table_to_be_copied(subscription: pg_sys::Oid, relation: pg_sys::Oid) {
+    const INITIALIZE: c_char = b'i' as c_char;
+    // SAFETY: a function of the server that locks what it changes; behind the guard, an error of it is one of Rust's.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            UpdateSubscriptionRelState(
+                subscription,
+                relation,
+                INITIALIZE,
+                0,
+                #[cfg(feature = "pg18")]
+                false,
+            );
+        });
     }
 }

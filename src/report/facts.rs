@@ -29,6 +29,7 @@ pub(crate) struct Report {
     pub(crate) columns: Vec<DerivedColumn>,
     /// Those that are not finished.
     pub(crate) backfills: Vec<Backfill>,
+    pub(crate) detached_keys: Vec<DetachedKey>,
 }
 
 /// A row of `repl_subscriptions`.
@@ -107,4 +108,16 @@ pub(crate) struct Backfill {
     pub(crate) rows_per_second: Option<f64>,
     pub(crate) eta: Option<f64>,
     pub(crate) error: Option<String>,
+}
+
+/// A row of `repl_detached_foreign_keys`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct DetachedKey {
+    /// As `regclass` prints it.
+    pub(crate) relation: String,
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) awaits: Option<String>,
+    pub(crate) problem: Option<String>,
 }

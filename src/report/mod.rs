@@ -6,6 +6,7 @@
 
 mod derived;
 mod facts;
+mod foreign_key;
 mod format;
 mod grid;
 mod next;

@@ -4,7 +4,7 @@ use super::facts::Report;
 use super::format::name;
 use super::subscription::label;
 use super::table::enumerated;
-use super::{SHOWN, wrap};
+use super::{SHOWN, foreign_key, wrap};
 use crate::subscription::quote::literal;
 
 /// One thing to do, and for what.
@@ -55,6 +55,9 @@ fn collect(report: &Report) -> Vec<Step> {
             let what_for = label(report, &one.provider, &one.subscription);
             add(what_for, "", remedy.trim().to_owned());
         }
+    }
+    for (what_for, remedy) in foreign_key::remedies(report) {
+        add(what_for, "", remedy);
     }
     for column in report.columns.iter().filter(|one| one.state == "failing") {
         add(

@@ -4,7 +4,7 @@ use super::facts::Report;
 use super::format::{duration, name, shorten};
 use super::subscription::{self, Need, label};
 use super::table::{self, enumerated};
-use super::{derived, next, wrap};
+use super::{derived, foreign_key, next, wrap};
 
 /// The lines of the report, none longer than [`super::WIDTH`].
 pub(crate) fn lines(report: &Report) -> Vec<String> {
@@ -21,6 +21,7 @@ pub(crate) fn lines(report: &Report) -> Vec<String> {
     let (details, copies_shown) = subscription::details(report);
     sections.extend(details);
     sections.push(table::not_ready(report, copies_shown));
+    sections.push(foreign_key::lines(report));
     sections.push(derived::columns(report));
     sections.push(derived::backfills(report));
     let notes = notes(report);
@@ -57,7 +58,12 @@ fn need(report: &Report) -> Need {
             Some(_) => Need::Act,
             None => Need::Wait,
         });
+    let keys = report.detached_keys.iter().map(|key| match () {
+        () if key.is_due(report) => Need::Act,
+        () => Need::Wait,
+    });
     subscriptions
+        .chain(keys)
         .chain(tables)
         .chain(columns)
         .chain(backfills)

@@ -1,6 +1,6 @@
 //! `repl_status()`: gathers the facts of the report.
 
-use super::facts::{Backfill, DerivedColumn, Report, Subscription, Table};
+use super::facts::{Backfill, DerivedColumn, DetachedKey, Report, Subscription, Table};
 use super::text;
 use crate::error::Error;
 use crate::guc;
@@ -74,6 +74,7 @@ fn report(only: Option<String>) -> Result<Report, Error> {
         tables_not_ready: unready.number,
         columns: derived.columns,
         backfills: derived.backfills,
+        detached_keys: derived.detached_keys,
     })
 }
 
@@ -139,6 +140,7 @@ fn unready_tables(schema: &str, only: Option<&str>) -> Result<Unready, Error> {
 struct Derived {
     columns: Vec<DerivedColumn>,
     backfills: Vec<Backfill>,
+    detached_keys: Vec<DetachedKey>,
 }
 
 fn derived(schema: &str) -> Result<Derived, Error> {
@@ -154,7 +156,12 @@ fn derived(schema: &str) -> Result<Derived, Error> {
                                    'id', b.id, 'relation', b.relation::text, 'state', b.state, 'percent', b.percent,
                                    'rows_per_second', b.rows_per_second, 'eta', extract(epoch from b.eta),
                                    'error', b.error) order by b.id), '[]')
-                                 from {schema}.repl_backfills b where b.state in ('queued', 'running')))::text"
+                                 from {schema}.repl_backfills b where b.state in ('queued', 'running')),
+                 'detached_keys', (select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+                                       'relation', k.relation::text, 'name', pg_catalog.quote_ident(k.constraint_name),
+                                       'state', k.state, 'awaits', k.awaits::text, 'problem', k.problem)
+                                       order by k.problem is null, k.relation::text, k.constraint_name), '[]')
+                                     from {schema}.repl_detached_foreign_keys k where k.relation is not null))::text"
         ),
         &[],
     )

@@ -101,6 +101,8 @@ pub(crate) enum Cause {
     SequenceBehind,
     /// pglogical takes a table for copied whose copy has failed.
     CopyFailedSilently,
+    /// A foreign key that was detached for a copy, and that nobody has brought back.
+    ForeignKeyDetached,
     Unknown,
 }
 
@@ -162,6 +164,7 @@ impl Cause {
             Self::PartitionedTableCrash => "partitioned_table_crash",
             Self::SequenceBehind => "sequence_behind",
             Self::CopyFailedSilently => "copy_failed_silently",
+            Self::ForeignKeyDetached => "foreign_key_detached",
             Self::Unknown => "unknown",
         }
     }
@@ -236,6 +239,7 @@ mod tests {
             Cause::CatchupHang,
             Cause::IdentityFullWithoutIndex,
             Cause::CopyFailedSilently,
+            Cause::ForeignKeyDetached,
         ] {
             assert_eq!(serde_json::json!(cause), cause.word());
         }

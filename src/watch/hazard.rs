@@ -1,5 +1,6 @@
 //! What will break later on this subscriber, seen while nothing is broken yet.
 
+mod foreign_key;
 mod generated;
 mod loss;
 mod sequence;
@@ -217,6 +218,8 @@ impl Hazards {
             ));
             generated::ask(&suspects, &pglogical, &self.told, &mut questions);
         }
+        let keys = crate::migrate::foreign_key::forgotten()?;
+        found.extend(foreign_key::hazards(&keys, subscriptions));
         self.tables = fold(found);
         self.questions = questions;
         Ok(())

@@ -7,7 +7,7 @@ mod copy;
 mod crash_event;
 mod episode;
 mod error_book;
-mod event;
+pub(crate) mod event;
 mod findings;
 mod hazard;
 mod restart;

@@ -2,10 +2,11 @@
 //! could not be started, without anybody asking; and so that somebody watches the subscriptions, and asks their publishers,
 //! when nobody looks.
 
-use super::{log, start_backfill_workers};
+use super::{foreign_key_worker, log, start_backfill_workers};
 use crate::error::Error;
 use crate::generated::backfill::{self, State};
 use crate::guc;
+use crate::migrate::foreign_key;
 use crate::pg::lock::{self, SessionLock};
 use crate::pg::shared::{self, Message};
 use crate::pg::transaction::{self, Failure};
@@ -55,6 +56,7 @@ pub(super) fn run(probe: bool) {
             }
             Err(failure) => tick.failed(&failure),
         }
+        tick.look_after_foreign_keys();
         let next = Instant::now() + tick.pause;
         loop {
             let woken = watch.go_on(next);
@@ -177,6 +179,8 @@ struct Tick {
     failures: u32,
     /// When backfill workers were last started.
     started: Option<Instant>,
+    /// When one for foreign keys was.
+    keys_started: Option<Instant>,
 }
 
 impl Default for Tick {
@@ -185,6 +189,7 @@ impl Default for Tick {
             pause: TICK,
             failures: 0,
             started: None,
+            keys_started: None,
         }
     }
 }
@@ -207,6 +212,21 @@ impl Tick {
             ),
         };
         background::report_activity(false, &activity);
+    }
+
+    /// Sees to it that foreign keys come back when it is time.
+    fn look_after_foreign_keys(&mut self) {
+        let is_early = self
+            .keys_started
+            .is_some_and(|then| then.elapsed() < PATIENCE);
+        if self.failures > 0 || is_early {
+            return;
+        }
+        if let Ok(true) = transaction::run(foreign_key::worker::is_missing) {
+            self.keys_started = Some(Instant::now());
+            // The next look tries again.
+            let _ = foreign_key_worker().start();
+        }
     }
 
     fn failed(&mut self, failure: &Failure) {

@@ -3,6 +3,7 @@
 
 use super::{database, launcher};
 use crate::generated::backfill;
+use crate::migrate::foreign_key;
 use crate::pg::background::{self, Argument};
 use crate::pg::shared;
 use crate::watch::breaker;
@@ -44,5 +45,16 @@ extern "C-unwind" fn replwarden_backfill_worker(argument: pg_sys::Datum) {
     if argument.database_exists() {
         background::begin(Some(argument.database), "replwarden backfill");
         backfill::worker::run();
+    }
+}
+
+/// Brings foreign keys of one database back and validates them.
+#[pg_guard]
+#[unsafe(no_mangle)]
+extern "C-unwind" fn replwarden_foreign_key_worker(argument: pg_sys::Datum) {
+    let argument = Argument::received(argument);
+    if argument.database_exists() {
+        background::begin(Some(argument.database), "replwarden foreign keys");
+        foreign_key::worker::run();
     }
 }

@@ -11,6 +11,7 @@ mod launcher;
 mod roster;
 
 use crate::guc;
+use crate::migrate::foreign_key;
 use crate::pg::background::{Argument, Description};
 use crate::pg::shared::{self, Message};
 use crate::pg::transaction::Failure;
@@ -78,6 +79,21 @@ fn backfill_worker() -> Description {
     }
 }
 
+/// It ends when all keys are back; after a crash of the server the postmaster starts it again.
+fn foreign_key_worker() -> Description {
+    Description {
+        name: "replwarden foreign keys".to_owned(),
+        kind: "replwarden foreign keys",
+        function: c"replwarden_foreign_key_worker",
+        argument: Argument {
+            database: databases::current(),
+            tablespace: databases::tablespace_of_current(),
+            flag: false,
+        },
+        restart: Some(RESTART),
+    }
+}
+
 /// Starts backfill workers in this database; says how many could be.
 fn start_backfill_workers(number: u16) -> u16 {
     (0..number)
@@ -102,6 +118,23 @@ pub(crate) fn start_backfill_workers_at_commit(workers: i32) {
             }
         });
         session_events::at_abort(|| WANTED.set(0));
+    }
+}
+
+thread_local! {
+    /// A worker for foreign keys is to be started when the transaction commits.
+    static WANTS_KEYS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has a worker started for foreign keys that this transaction leaves to it.
+pub(crate) fn start_foreign_key_worker_at_commit() {
+    if !WANTS_KEYS.replace(true) {
+        session_events::at_commit(|| {
+            if WANTS_KEYS.take() && foreign_key_worker().start().is_none() {
+                foreign_key::worker::warn_of_no_slot();
+            }
+        });
+        session_events::at_abort(|| WANTS_KEYS.set(false));
     }
 }
 

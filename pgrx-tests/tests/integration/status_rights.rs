@@ -176,7 +176,7 @@ fn functions_are_not_to_be_had_by_the_back_door(provider: Provider) {
            from pg_class c join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = c.oid
           where d.refclassid = 'pg_extension'::regclass and d.deptype = 'e' and c.relkind in ('r', 'v', 'm', 'S')
             and d.refobjid = (select oid from pg_extension where extname = 'replwarden')
-            and c.relname not in ('repl_sync_states', 'repl_generated_columns', 'repl_backfills')
+            and c.relname not in ('repl_sync_states', 'repl_generated_columns', 'repl_backfills', 'repl_detached_foreign_keys')
             and has_any_column_privilege('{STRANGER}', c.oid, 'select')"
     ));
     assert!(readable.is_empty(), "{readable:?}");

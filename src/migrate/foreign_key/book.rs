@@ -1,0 +1,244 @@
+//! The table in which detached foreign keys are kept.
+
+use crate::error::Error;
+use crate::pg::session::{self, ORDINARY_TRIGGERS, SAFE_SEARCH_PATH};
+use crate::pg::spi;
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
+
+/// Where the extension keeps them in this database.
+pub(super) struct Book {
+    pub(super) schema: String,
+    owner: pg_sys::Oid,
+    /// The table, whose OID also is the class of the worker's lock.
+    pub(super) table: pg_sys::Oid,
+    /// System identifier and database: in another one nobody is at work on what this one has begun.
+    pub(super) origin: String,
+}
+
+const BOOK: &str = "
+select pg_catalog.quote_ident(n.nspname), e.extowner,
+       (select c.oid from pg_catalog.pg_class c
+         where c.relnamespace = n.oid and c.relname = '_repl_foreign_keys'),
+       (select s.system_identifier from pg_catalog.pg_control_system() s) || '/' || d.oid
+  from pg_catalog.pg_extension e
+  join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+  join pg_catalog.pg_database d on d.datname = pg_catalog.current_database()
+ where e.extname = 'replwarden'";
+
+/// What there is on the table under the name of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    Absent,
+    /// Another constraint has its name.
+    Taken,
+    NotValid,
+    Valid,
+}
+
+/// A key that was detached, and what has become of it and of its tables. Names are quoted, tables' with their schemas.
+pub(super) struct Entry {
+    pub(super) id: i64,
+    /// `None`: there is no such table any more.
+    pub(super) relation: Option<pg_sys::Oid>,
+    pub(super) relation_name: String,
+    pub(super) name: String,
+    pub(super) referenced: Option<pg_sys::Oid>,
+    pub(super) referenced_name: String,
+    /// As it has to be written now.
+    pub(super) definition: String,
+    pub(super) comment: Option<String>,
+    pub(super) validated: bool,
+    pub(super) task: Option<String>,
+    pub(super) awaits: Option<String>,
+    /// The table that it awaits is ready.
+    pub(super) is_ready: bool,
+    pub(super) is_owned: bool,
+    pub(super) owner: Option<pg_sys::Oid>,
+    pub(super) owner_name: String,
+    pub(super) presence: Presence,
+    pub(super) is_partitioned: bool,
+    /// Of the table and its partitions, in bytes.
+    pub(super) size: i64,
+}
+
+/// `$1`: the role whose rights count, `$2`: the origin, `$3`: one table or NULL, `$4`: one id or NULL.
+const ENTRIES: &str = "
+select f.id, c.oid, coalesce(c.oid::regclass::text, f.relation_name), quote_ident(f.constraint_name),
+       r.oid, coalesce(r.oid::regclass::text, f.referenced_name), f.referenced_name, f.definition, f.comment, f.validated,
+       case when f.origin = $2 then f.task end, case when f.origin = $2 and f.task = 'restore' then f.awaits::text end,
+       case when f.origin = $2 and f.task = 'restore' and f.awaits is not null then
+           not exists (select from pg_subscription_rel s where s.srrelid = f.awaits and s.srsubstate <> 'r')
+           and not exists (select from {schema}._repl_pglogical_tables() s
+                            where s.relation = f.awaits and s.is_subscribed and s.code not in ('r', 'y'))
+       else true end,
+       coalesce(pg_has_role($1, c.relowner, 'USAGE'), false), c.relowner, coalesce(pg_get_userbyid(c.relowner)::text, ''),
+       coalesce((select case when k.contype <> 'f' or k.confrelid is distinct from r.oid then 'taken'
+                             when k.convalidated then 'valid' else 'not valid' end
+                   from pg_constraint k where k.conrelid = c.oid and k.conname = f.constraint_name), 'absent'),
+       coalesce(c.relkind = 'p', false),
+       coalesce((select sum(pg_relation_size(o))::bigint
+                   from (select c.oid as o union select relid::oid from pg_partition_tree(c.oid)) t), 0)
+  from {schema}._repl_foreign_keys f
+  left join pg_class c on c.oid = coalesce((select x.oid from pg_class x where x.oid = f.relation), to_regclass(f.relation_name)::oid)
+  left join pg_class r on r.oid = coalesce((select x.oid from pg_class x where x.oid = f.referenced), to_regclass(f.referenced_name)::oid)
+ where ($4::bigint is null or f.id = $4)
+   and ($3::oid is null
+        or c.oid in (select $3 union select relid::oid from pg_partition_tree($3) union select relid::oid from pg_partition_ancestors($3))
+        or r.oid in (select $3 union select relid::oid from pg_partition_tree($3) union select relid::oid from pg_partition_ancestors($3)))
+ order by f.id";
+
+fn entry(row: &SpiHeapTupleData) -> SpiResult<Entry> {
+    let presence: String = spi::required(row, 17)?;
+    let referenced_name: String = spi::required(row, 6)?;
+    let definition: String = spi::required(row, 8)?;
+    Ok(Entry {
+        id: spi::required(row, 1)?,
+        relation: row.get(2)?,
+        relation_name: spi::required(row, 3)?,
+        name: spi::required(row, 4)?,
+        referenced: row.get(5)?,
+        definition: follow(
+            &definition,
+            &spi::required::<String>(row, 7)?,
+            &referenced_name,
+        ),
+        referenced_name,
+        comment: row.get(9)?,
+        validated: spi::required(row, 10)?,
+        task: row.get(11)?,
+        awaits: row.get(12)?,
+        is_ready: spi::required(row, 13)?,
+        is_owned: spi::required(row, 14)?,
+        owner: row.get(15)?,
+        owner_name: spi::required(row, 16)?,
+        presence: match presence.as_str() {
+            "taken" => Presence::Taken,
+            "valid" => Presence::Valid,
+            "not valid" => Presence::NotValid,
+            _ => Presence::Absent,
+        },
+        is_partitioned: spi::required(row, 18)?,
+        size: spi::required(row, 19)?,
+    })
+}
+
+/// The definition, where the table that it refers to has another name now.
+fn follow(definition: &str, before: &str, now: &str) -> String {
+    let reference = |name: &str| format!(" REFERENCES {name}(");
+    // A column may be named like anything.
+    if before == now || definition.matches(&reference(before)).count() != 1 {
+        return definition.to_owned();
+    }
+    definition.replace(&reference(before), &reference(now))
+}
+
+impl Book {
+    /// Error `NotInstalled` where the extension is not there.
+    pub(super) fn find() -> Result<Self, Error> {
+        spi::query_kept(BOOK, &[], |row| {
+            Ok(Self {
+                schema: spi::required(row, 1)?,
+                owner: spi::required(row, 2)?,
+                table: spi::required(row, 3)?,
+                origin: spi::required(row, 4)?,
+            })
+        })?
+        .pop()
+        .ok_or(Error::NotInstalled)
+    }
+
+    /// Runs a statement in which `{schema}` stands for that of the extension, with the rights of its owner, under a new
+    /// snapshot, and not as replication would: the table ignores what replication brings.
+    pub(super) fn query<T>(
+        &self,
+        sql: &str,
+        arguments: &[DatumWithOid],
+        row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+    ) -> Result<Vec<T>, Error> {
+        let sql = sql.replace("{schema}", &self.schema);
+        session::with_settings(&[ORDINARY_TRIGGERS, SAFE_SEARCH_PATH], || {
+            session::as_role(self.owner, || spi::query(&sql, arguments, row))
+        })
+    }
+
+    pub(super) fn run(&self, sql: &str, arguments: &[DatumWithOid]) -> Result<usize, Error> {
+        Ok(self.query(sql, arguments, |_| Ok(()))?.len())
+    }
+
+    /// Those of a table, its partitions and what it is a partition of, and those that refer to them; `None`: all.
+    pub(super) fn entries(&self, relation: Option<pg_sys::Oid>) -> Result<Vec<Entry>, Error> {
+        let arguments = [
+            session::current_role().into(),
+            self.origin.as_str().into(),
+            relation.into(),
+            None::<i64>.into(),
+        ];
+        self.query(ENTRIES, &arguments, entry)
+    }
+
+    /// One, as it is now.
+    pub(super) fn entry(&self, id: i64) -> Result<Option<Entry>, Error> {
+        let arguments = [
+            session::current_role().into(),
+            self.origin.as_str().into(),
+            None::<pg_sys::Oid>.into(),
+            id.into(),
+        ];
+        Ok(self.query(ENTRIES, &arguments, entry)?.pop())
+    }
+
+    /// It is back as it was.
+    pub(super) fn forget(&self, entry: &Entry) -> Result<(), Error> {
+        let delete = "delete from {schema}._repl_foreign_keys where id = $1";
+        self.run(delete, &[entry.id.into()]).map(|_| ())
+    }
+
+    /// What a worker is to do with it; what was the matter with it is no more.
+    pub(super) fn set_task(&self, entry: &Entry, task: Option<&str>) -> Result<(), Error> {
+        let update = "
+            update {schema}._repl_foreign_keys
+               set task = $2, origin = $3, problem = null, rows_wrong = null, sample_keys = null
+             where id = $1";
+        let arguments = [entry.id.into(), task.into(), self.origin.as_str().into()];
+        self.run(update, &arguments).map(|_| ())
+    }
+
+    /// Why it is not back, or not valid. Nobody tries again until somebody asks for it.
+    pub(super) fn note(
+        &self,
+        entry: &Entry,
+        problem: &str,
+        orphans: Option<&super::orphan::Orphans>,
+    ) -> Result<(), Error> {
+        let update = "
+            update {schema}._repl_foreign_keys
+               set task = null, problem = $2, rows_wrong = $3, sample_keys = $4::jsonb
+             where id = $1";
+        let arguments = [
+            entry.id.into(),
+            problem.into(),
+            orphans.map(|one| one.number).into(),
+            orphans.map(|one| one.keys.as_str()).into(),
+        ];
+        self.run(update, &arguments).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::follow;
+
+    #[test]
+    fn definition_follows_the_name_of_the_table_that_it_refers_to() {
+        let definition = "FOREIGN KEY (a) REFERENCES public.p(id) ON DELETE CASCADE";
+        assert_eq!(
+            follow(definition, "public.p", "shop.\"the p\""),
+            "FOREIGN KEY (a) REFERENCES shop.\"the p\"(id) ON DELETE CASCADE"
+        );
+        assert_eq!(follow(definition, "public.p", "public.p"), definition);
+        let odd = "FOREIGN KEY (\" REFERENCES public.p(\") REFERENCES public.p(id)";
+        assert_eq!(follow(odd, "public.p", "public.q"), odd);
+    }
+}
