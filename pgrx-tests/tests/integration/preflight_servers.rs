@@ -106,7 +106,11 @@ fn settings_that_reload() {
     pair.on_subscriber("drop extension citext");
     pair.on_publisher("drop extension citext");
     preflight.breaks(
-        || pair.on_publisher("create extension citext; create table typed (a citext)"),
+        || {
+            pair.on_publisher(
+                "create extension citext; create schema aside; create table aside.typed (a citext)",
+            )
+        },
         &[("warning", "extensions")],
     );
 }
@@ -186,10 +190,10 @@ fn slots_that_nobody_reads() {
             .text("finding")
             .contains("\"idle\"")
     );
-    pair.on_publisher("create table unpublished (t text)");
+    pair.on_publisher("create schema aside; create table aside.unpublished (t text)");
     let fill = || {
         pair.on_publisher(
-            "insert into unpublished select repeat('x', 1000) from generate_series(1, 20000)",
+            "insert into aside.unpublished select repeat('x', 1000) from generate_series(1, 20000)",
         );
     };
     wait_until("the slot holds back much", DEFAULT_DEADLINE, || {
