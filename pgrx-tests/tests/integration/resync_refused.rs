@@ -4,7 +4,7 @@ use postgres::error::DbError;
 use replwarden_tests::{Pair, Provider, SUBSCRIPTION};
 
 use crate::database::{OWNER, create_roles, lines};
-use crate::resync::shop;
+use crate::resync::{shop, wait_none_detached};
 use crate::status;
 
 #[track_caller]
@@ -112,4 +112,25 @@ fn table_of_two_subscriptions() {
         error.detail().is_some_and(|text| text.contains("second")),
         "{error:?}"
     );
+}
+
+#[test]
+fn owner_of_subscription_and_tables_may() {
+    let pair = shop(status::builder(Provider::Native).start());
+    create_roles(pair.subscriber());
+    // Owners had to be superusers up to 15; the server looks when the owner changes, and not later.
+    pair.on_subscriber(&format!(
+        "alter role {OWNER} superuser; alter subscription sub owner to {OWNER}; alter role {OWNER} nosuperuser;
+         alter table customer owner to {OWNER}; alter table orders owner to {OWNER}"
+    ));
+    // From 16 on its workers would need a password to connect.
+    if pair.subscriber().server().major() > 15 {
+        return;
+    }
+    pair.on_publisher("update customer set note = 'changed'");
+    pair.on_subscriber(&format!("set role {OWNER}; {CALL}"));
+    pair.wait_copied();
+    pair.wait_caught_up();
+    wait_none_detached(&pair);
+    pair.compare("table customer order by 1", "table customer order by 1");
 }
