@@ -193,6 +193,8 @@ pub(crate) enum Error {
     BeingCopied { table: String, state: String },
     #[error("table {table} belongs to subscription \"{name}\", which has two_phase enabled")]
     TwoPhase { table: String, name: String },
+    #[error("cannot copy table {table} again safely with pglogical")]
+    PglogicalResync { table: String },
     #[error("must be owner of subscription \"{name}\" to copy table {table} again")]
     MayNotResync { table: String, name: String },
     #[error("the apply worker of subscription \"{name}\" (PID {pid}) does not end")]
@@ -263,6 +265,7 @@ impl Error {
             | Self::InSeveralSubscriptions { .. }
             | Self::TwoPhase { .. }
             | Self::FunctionNeedsSearchPath { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::PglogicalResync { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::BeingCopied { .. } | Self::WorkerStays { .. } => ERRCODE_OBJECT_IN_USE,
             Self::KeyWouldBeLost { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Self::TriggerNameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,

@@ -404,6 +404,11 @@ impl Error {
                  such a subscription once it streams.",
                 "Make a subscription of its own for the table, without two_phase, or copy it by hand.",
             ),
+            Self::PglogicalResync { .. } => (
+                "A change that streams in just then could leave a row that the publisher does not have any more.",
+                "Stop writes to the table on the publisher, wait until they are applied, SELECT repl_detach_foreign_keys(…), then \
+                 pglogical.alter_subscription_resynchronize_table(…), and SELECT repl_restore_foreign_keys(…) when it is ready.",
+            ),
             Self::MayNotResync { .. } => (
                 "The table is emptied, and the subscription's apply worker is replaced.",
                 "Ask a superuser, or the owner of the subscription who owns the table, too.",

@@ -97,6 +97,13 @@ fn membership(table: &OwnedTable) -> Result<Membership, Error> {
     let (Some(one), None) = (found.pop(), found.pop()) else {
         return Err(wrong_number(table)?);
     };
+    if one.provider == "pglogical" {
+        // Its next apply worker applies one transaction before it reads which tables are being copied (apply_work of
+        // pglogical_apply.c): a row that this one inserts may stay although the publisher has deleted it.
+        return Err(Error::PglogicalResync {
+            table: table.name.clone(),
+        });
+    }
     if !one.is_owned {
         return Err(Error::MayNotResync {
             table: table.name.clone(),

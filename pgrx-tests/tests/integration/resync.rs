@@ -6,14 +6,7 @@ use std::thread;
 use replwarden_tests::{DEFAULT_DEADLINE, Pair, Provider, Publication, wait_for_value, wait_until};
 
 use crate::database::lines;
-use crate::loan::on_both_providers;
 use crate::status::{self, Status};
-
-on_both_providers!(
-    under_a_write_load,
-    foreign_keys_come_back,
-    rules_compute_what_is_copied
-);
 
 #[track_caller]
 pub(crate) fn detached(pair: &Pair) -> Vec<String> {
@@ -81,7 +74,9 @@ fn write(pair: &Pair, stop: &AtomicBool) -> u32 {
     number - 1000
 }
 
-fn under_a_write_load(provider: Provider) {
+#[test]
+fn under_a_write_load() {
+    let provider = Provider::Native;
     let pair = shop(status::builder(provider).start());
     let status = Status::of(&pair);
     let stop = AtomicBool::new(false);
@@ -123,7 +118,9 @@ fn under_a_write_load(provider: Provider) {
     assert_eq!(events.len(), 3, "{events:?}");
 }
 
-fn foreign_keys_come_back(provider: Provider) {
+#[test]
+fn foreign_keys_come_back() {
+    let provider = Provider::Native;
     let pair = shop(status::builder(provider).start());
     let status = Status::of(&pair);
     // The copy cannot begin.
@@ -172,7 +169,9 @@ fn foreign_keys_come_back(provider: Provider) {
     assert_eq!(events.len(), 1, "{events:?}");
 }
 
-fn rules_compute_what_is_copied(provider: Provider) {
+#[test]
+fn rules_compute_what_is_copied() {
+    let provider = Provider::Native;
     let pair = status::streaming(status::builder(provider).start());
     pair.on_subscriber(
         "alter table item add loud text; select repl_set_expression('item', 'loud', 'upper(note)')",

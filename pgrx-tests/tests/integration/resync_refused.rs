@@ -134,3 +134,19 @@ fn owner_of_subscription_and_tables_may() {
     wait_none_detached(&pair);
     pair.compare("table customer order by 1", "table customer order by 1");
 }
+
+/// A row could be left that the publisher has deleted meanwhile.
+#[test]
+fn table_of_pglogical() {
+    let pair = shop(status::builder(Provider::Pglogical).start());
+    let mut client = pair.subscriber().connect(pair.database());
+    let error = client.batch_execute(CALL).expect_err("it is refused");
+    let error = error.as_db_error().expect("the server refuses it");
+    assert_eq!(error.code().code(), "0A000", "{error:?}");
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("repl_detach_foreign_keys"))
+    );
+    assert!(lines(&mut client, "select count(*) > 0 from customer") == ["t"]);
+}
