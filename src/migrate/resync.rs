@@ -3,9 +3,7 @@
 //! From the moment on at which the table is locked nobody applies changes to it. What an apply worker knows of it by then it
 //! must not use any more: a native one keeps in mind that the table is ready (`logicalrep_rel_open` of
 //! `replication/logical/relation.c` reads the state again only while it is not), so it is ended, and waited for, before the
-//! state changes. Its successor has to lock the table before it reads the state. One of pglogical reads its list of tables
-//! between two transactions only; pglogical ends it as the transaction commits, before the lock is given back, and it stops
-//! after the row that it waits to write, without committing.
+//! state changes. Its successor has to lock the table before it reads the state.
 
 use super::foreign_key;
 use crate::error::Error;
@@ -71,17 +69,10 @@ fn resync(relation: Option<pg_sys::Oid>) -> Result<(), Error> {
     let table = OwnedTable::lock(relation, Lock::Alter)?;
     // It may have become another one while the lock was waited for.
     let membership = membership(&table)?;
-    let is_native = membership.provider == "native";
-    if is_native {
-        end_apply_workers(&membership)?;
-    }
+    end_apply_workers(&membership)?;
     let has_keys = foreign_key::detach_inbound(table.oid)?;
     empty(&table)?;
-    if is_native {
-        version::set_table_to_be_copied(membership.id, table.oid);
-    } else {
-        copy_by_pglogical(&membership, &table)?;
-    }
+    version::set_table_to_be_copied(membership.id, table.oid);
     record(&membership, &table)?;
     // Where it is preloaded, the worker of the database sees to them when it is time.
     if has_keys && !shared::is_preloaded() {
@@ -228,20 +219,6 @@ fn empty(table: &OwnedTable) -> Result<(), Error> {
     session::with_settings(&[TRIGGERS_OF_REPLICATION], || {
         session::as_role(table.owner, || spi::run(&truncate))
     })
-}
-
-/// With the rights of the caller. Written to, the subscription gets another worker when this commits.
-fn copy_by_pglogical(membership: &Membership, table: &OwnedTable) -> Result<(), Error> {
-    let provider = provider::named(&membership.provider);
-    spi::run(&provider.disable(&membership.subscription))?;
-    spi::run(&provider.enable(&membership.subscription))?;
-    let arguments = [membership.subscription.as_str().into(), table.oid.into()];
-    spi::query(
-        "select pglogical.alter_subscription_resynchronize_table($1::name, $2::oid::regclass, false)",
-        &arguments,
-        |_| Ok(()),
-    )
-    .map(|_| ())
 }
 
 fn record(membership: &Membership, table: &OwnedTable) -> Result<(), Error> {
