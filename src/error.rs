@@ -140,6 +140,8 @@ pub(crate) enum Error {
     FunctionWithoutSearchPath { function: String },
     #[error("function was not called as a BEFORE INSERT OR UPDATE trigger FOR EACH ROW")]
     NotFiredAsRowTrigger,
+    #[error("function was not called as a BEFORE trigger")]
+    NotFiredAsBeforeTrigger,
     #[error("argument is not a row of a table")]
     NotARowOfATable,
     #[error("a rule of this table cannot be read")]
@@ -193,8 +195,6 @@ pub(crate) enum Error {
     BeingCopied { table: String, state: String },
     #[error("table {table} belongs to subscription \"{name}\", which has two_phase enabled")]
     TwoPhase { table: String, name: String },
-    #[error("cannot copy table {table} again safely with pglogical")]
-    PglogicalResync { table: String },
     #[error("must be owner of subscription \"{name}\" to copy table {table} again")]
     MayNotResync { table: String, name: String },
     #[error("the apply worker of subscription \"{name}\" (PID {pid}) does not end")]
@@ -265,7 +265,6 @@ impl Error {
             | Self::InSeveralSubscriptions { .. }
             | Self::TwoPhase { .. }
             | Self::FunctionNeedsSearchPath { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::PglogicalResync { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::BeingCopied { .. } | Self::WorkerStays { .. } => ERRCODE_OBJECT_IN_USE,
             Self::KeyWouldBeLost { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Self::TriggerNameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
@@ -292,7 +291,9 @@ impl Error {
             | Self::SequenceOutOfRange { .. }
             | Self::SequenceOtherDirection { .. }
             | Self::SequenceShortOfRoom { .. } => ERRCODE_WARNING,
-            Self::NotFiredAsRowTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Self::NotFiredAsRowTrigger | Self::NotFiredAsBeforeTrigger => {
+                ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED
+            }
             Self::NotARowOfATable => ERRCODE_DATATYPE_MISMATCH,
             Self::HeldBack { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotInstalled => ERRCODE_UNDEFINED_OBJECT,

@@ -247,6 +247,10 @@ impl Error {
                 "It computes the new row of an INSERT or UPDATE.",
                 "Use repl_set_expression(), which creates the trigger.",
             ),
+            Self::NotFiredAsBeforeTrigger => (
+                "It guards a table that pglogical copies again.",
+                "Use repl_resync_table(), which creates the trigger.",
+            ),
             Self::NotARowOfATable => (
                 "Only rows of tables have rules.",
                 "Pass a whole row, as in t.*.",
@@ -403,11 +407,6 @@ impl Error {
                 "A transaction that is prepared during the copy could be lost or applied twice: PostgreSQL copies no table for \
                  such a subscription once it streams.",
                 "Make a subscription of its own for the table, without two_phase, or copy it by hand.",
-            ),
-            Self::PglogicalResync { .. } => (
-                "A change that streams in just then could leave a row that the publisher does not have any more.",
-                "Stop writes to the table on the publisher, wait until they are applied, SELECT repl_detach_foreign_keys(…), then \
-                 pglogical.alter_subscription_resynchronize_table(…), and SELECT repl_restore_foreign_keys(…) when it is ready.",
             ),
             Self::MayNotResync { .. } => (
                 "The table is emptied, and the subscription's apply worker is replaced.",

@@ -3,9 +3,10 @@
 //! From the moment on at which the table is locked nobody applies changes to it. What an apply worker knows of it by then it
 //! must not use any more: a native one keeps in mind that the table is ready (`logicalrep_rel_open` of
 //! `replication/logical/relation.c` reads the state again only while it is not), so it is ended, and waited for, before the
-//! state changes. Its successor has to lock the table before it reads the state.
+//! state changes. Its successor has to lock the table before it reads the state. One of pglogical goes on, and what it does not
+//! know yet is seen to by `copy_guard`.
 
-use super::foreign_key;
+use super::{copy_guard, foreign_key};
 use crate::error::Error;
 use crate::generated::table::OwnedTable;
 use crate::pg::relation::Lock;
@@ -69,15 +70,23 @@ fn resync(relation: Option<pg_sys::Oid>) -> Result<(), Error> {
     let table = OwnedTable::lock(relation, Lock::Alter)?;
     // It may have become another one while the lock was waited for.
     let membership = membership(&table)?;
-    end_apply_workers(&membership)?;
+    let is_native = membership.provider == "native";
+    if is_native {
+        end_apply_workers(&membership)?;
+    }
     let has_keys = foreign_key::detach_inbound(table.oid)?;
     empty(&table)?;
-    version::set_table_to_be_copied(membership.id, table.oid);
+    if is_native {
+        version::set_table_to_be_copied(membership.id, table.oid);
+    } else {
+        copy_guard::install(&table)?;
+        copy_by_pglogical(&membership, &table)?;
+    }
     record(&membership, &table)?;
-    // Where it is preloaded, the worker of the database sees to them when it is time.
-    if has_keys && !shared::is_preloaded() {
+    // Where it is preloaded, the worker of the database sees to what is left when it is time.
+    if !shared::is_preloaded() && (has_keys || !is_native) {
         foreign_key::worker::start_at_commit();
-        notice_of_keys();
+        notice_of_rest(has_keys);
     }
     Ok(())
 }
@@ -88,13 +97,6 @@ fn membership(table: &OwnedTable) -> Result<Membership, Error> {
     let (Some(one), None) = (found.pop(), found.pop()) else {
         return Err(wrong_number(table)?);
     };
-    if one.provider == "pglogical" {
-        // Its next apply worker applies one transaction before it reads which tables are being copied (apply_work of
-        // pglogical_apply.c): a row that this one inserts may stay although the publisher has deleted it.
-        return Err(Error::PglogicalResync {
-            table: table.name.clone(),
-        });
-    }
     if !one.is_owned {
         return Err(Error::MayNotResync {
             table: table.name.clone(),
@@ -221,6 +223,17 @@ fn empty(table: &OwnedTable) -> Result<(), Error> {
     })
 }
 
+/// With the rights of the caller.
+fn copy_by_pglogical(membership: &Membership, table: &OwnedTable) -> Result<(), Error> {
+    let arguments = [membership.subscription.as_str().into(), table.oid.into()];
+    spi::query(
+        "select pglogical.alter_subscription_resynchronize_table($1::name, $2::oid::regclass, false)",
+        &arguments,
+        |_| Ok(()),
+    )
+    .map(|_| ())
+}
+
 fn record(membership: &Membership, table: &OwnedTable) -> Result<(), Error> {
     let by = spi::read("select current_user::text", &[], |row| {
         spi::required::<String>(row, 1)
@@ -244,13 +257,24 @@ fn record(membership: &Membership, table: &OwnedTable) -> Result<(), Error> {
     })
 }
 
-fn notice_of_keys() {
+fn notice_of_rest(has_keys: bool) {
+    let (message, how) = if has_keys {
+        (
+            "foreign keys that refer to the table are detached, and come back when it is copied",
+            "SELECT * FROM repl_detached_foreign_keys shows them; after a restart, SELECT repl_restore_foreign_keys().",
+        )
+    } else {
+        (
+            "two triggers are on the table until it is copied",
+            "After a restart, SELECT repl_restore_foreign_keys() has them removed, too.",
+        )
+    };
     ErrorReport::new(
         PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-        "foreign keys that refer to the table are detached, and come back when it is copied",
+        message,
         "replwarden",
     )
     .set_detail("replwarden is not preloaded, so that nobody goes on with that after a restart of the server.")
-    .set_hint("SELECT * FROM repl_detached_foreign_keys shows them; after a restart, SELECT repl_restore_foreign_keys().")
+    .set_hint(how)
     .report(PgLogLevel::NOTICE);
 }

@@ -74,6 +74,13 @@ pub(crate) fn this() -> Option<ReplicationProcess> {
     })
 }
 
+/// Where the transaction that is being applied was committed on its origin, as `pg_lsn` has it.
+pub(crate) fn origin_lsn() -> String {
+    // SAFETY: reads a variable of this process.
+    let lsn = unsafe { pg_sys::replorigin_session_origin_lsn };
+    format!("{:X}/{:X}", lsn >> 32, lsn & u64::from(u32::MAX))
+}
+
 pub(super) fn init() {
     pg_shmem_init!(REGISTER);
 }

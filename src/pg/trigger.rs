@@ -19,6 +19,47 @@ pub(crate) struct StoredRule {
     pub(crate) tree: CString,
 }
 
+/// A BEFORE trigger that is being fired.
+pub(crate) struct Fired {
+    pub(crate) table: pg_sys::Oid,
+    /// FOR EACH ROW.
+    pub(crate) is_row: bool,
+    /// What it returns if nothing is to be changed; null for a statement.
+    pub(crate) tuple: pg_sys::HeapTuple,
+}
+
+impl Fired {
+    /// `None` for any other call.
+    ///
+    /// # Safety
+    /// `call` comes from the server.
+    pub(crate) unsafe fn from_call(call: pg_sys::FunctionCallInfo) -> Option<Self> {
+        // SAFETY: context is NULL or a node; its tag is checked before it is taken for a TriggerData, which has an open relation.
+        unsafe {
+            let context = (*call).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+                return None;
+            }
+            let data = &*context.cast::<pg_sys::TriggerData>();
+            if data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK != pg_sys::TRIGGER_EVENT_BEFORE {
+                return None;
+            }
+            let is_row = data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+            let is_update =
+                data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
+            Some(Self {
+                table: (*data.tg_relation).rd_id,
+                is_row,
+                tuple: match (is_row, is_update) {
+                    (false, _) => std::ptr::null_mut(),
+                    (true, false) => data.tg_trigtuple,
+                    (true, true) => data.tg_newtuple,
+                },
+            })
+        }
+    }
+}
+
 /// The rules of a relation: its triggers that call the function `rule_function`.
 pub(crate) fn stored_rules(relation: &Relation, rule_function: pg_sys::Oid) -> Vec<StoredRule> {
     triggers(relation)

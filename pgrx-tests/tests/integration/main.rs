@@ -79,6 +79,7 @@ mod replication_expressions;
 mod replication_partitions;
 mod restart_stalled;
 mod resync;
+mod resync_pglogical;
 mod resync_refused;
 mod sequences;
 mod sequences_refused;

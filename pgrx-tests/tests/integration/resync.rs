@@ -6,7 +6,16 @@ use std::thread;
 use replwarden_tests::{DEFAULT_DEADLINE, Pair, Provider, Publication, wait_for_value, wait_until};
 
 use crate::database::lines;
+use crate::loan::on_both_providers;
 use crate::status::{self, Status};
+
+on_both_providers!(
+    under_a_write_load,
+    foreign_keys_come_back,
+    rules_compute_what_is_copied,
+    crash_in_the_middle,
+    keys_come_back_where_it_is_not_preloaded
+);
 
 #[track_caller]
 pub(crate) fn detached(pair: &Pair) -> Vec<String> {
@@ -28,7 +37,7 @@ pub(crate) fn wait_none_detached(pair: &Pair) {
 
 /// Waits until a row is written to the publisher that comes over only when the table is in the stream again.
 #[track_caller]
-fn wait_in_step(pair: &Pair) {
+pub(crate) fn wait_in_step(pair: &Pair) {
     pair.wait_copied();
     pair.wait_caught_up();
 }
@@ -50,7 +59,7 @@ pub(crate) fn shop(pair: Pair) -> Pair {
     pair
 }
 
-const BOTH: &str = "select 'c', id, null, note from customer union all select 'o', id, customer, note from orders order by 1, 2";
+pub(crate) const BOTH: &str = "select 'c', id, null, note from customer union all select 'o', id, customer, note from orders order by 1, 2";
 
 /// Inserts, updates and deletes rows of both tables, several in a transaction, until it is told to stop.
 fn write(pair: &Pair, stop: &AtomicBool) -> u32 {
@@ -74,9 +83,7 @@ fn write(pair: &Pair, stop: &AtomicBool) -> u32 {
     number - 1000
 }
 
-#[test]
-fn under_a_write_load() {
-    let provider = Provider::Native;
+fn under_a_write_load(provider: Provider) {
     let pair = shop(status::builder(provider).start());
     let status = Status::of(&pair);
     let stop = AtomicBool::new(false);
@@ -118,9 +125,7 @@ fn under_a_write_load() {
     assert_eq!(events.len(), 3, "{events:?}");
 }
 
-#[test]
-fn foreign_keys_come_back() {
-    let provider = Provider::Native;
+fn foreign_keys_come_back(provider: Provider) {
     let pair = shop(status::builder(provider).start());
     let status = Status::of(&pair);
     // The copy cannot begin.
@@ -169,9 +174,7 @@ fn foreign_keys_come_back() {
     assert_eq!(events.len(), 1, "{events:?}");
 }
 
-#[test]
-fn rules_compute_what_is_copied() {
-    let provider = Provider::Native;
+fn rules_compute_what_is_copied(provider: Provider) {
     let pair = status::streaming(status::builder(provider).start());
     pair.on_subscriber(
         "alter table item add loud text; select repl_set_expression('item', 'loud', 'upper(note)')",
@@ -203,9 +206,8 @@ fn rules_compute_what_is_copied() {
 }
 
 /// Whatever ends, the keys come back.
-#[test]
-fn crash_in_the_middle() {
-    let pair = shop(status::builder(Provider::Native).start());
+fn crash_in_the_middle(provider: Provider) {
+    let pair = shop(status::builder(provider).start());
     let mut lock = pair.publisher().connect(pair.database());
     lock.batch_execute("begin; lock table customer in access exclusive mode")
         .expect("it can be locked");
@@ -285,9 +287,8 @@ fn keys_of_all_replicated_tables() {
 }
 
 /// A worker that a session has started waits for the copy.
-#[test]
-fn keys_come_back_where_it_is_not_preloaded() {
-    let pair = shop(Pair::start(Provider::Native));
+fn keys_come_back_where_it_is_not_preloaded(provider: Provider) {
+    let pair = shop(Pair::start(provider));
     pair.on_subscriber("select repl_resync_table('customer')");
     wait_in_step(&pair);
     wait_none_detached(&pair);

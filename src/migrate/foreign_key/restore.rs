@@ -6,6 +6,7 @@ use super::orphan::{self, Orphans};
 use super::{add, worker};
 use crate::error::Error;
 use crate::generated::table::OwnedTable;
+use crate::migrate::copy_guard;
 use crate::pg::subtransaction;
 use pgrx::pg_sys;
 
@@ -65,7 +66,7 @@ pub(super) fn restore(relation: Option<pg_sys::Oid>, validate: bool) -> Result<V
         );
         has_work |= works;
     }
-    if has_work {
+    if has_work || copy_guard::is_anywhere()? {
         worker::start_at_commit();
     }
     Ok(lines)

@@ -1,10 +1,11 @@
-//! The process that brings keys back when the table that they await is copied, and validates those that are back. It exists
-//! because each step has to be a transaction of its own, and because reading a large table takes long. It ends when there is
-//! nothing to do.
+//! The process that brings keys back when the table that they await is copied, validates those that are back, and removes the
+//! guard of a table that pglogical has copied again. It exists because each step has to be a transaction of its own, and because
+//! reading a large table takes long. It ends when there is nothing to do.
 
 use super::book::{Book, Entry, Presence};
 use super::{add, orphan};
 use crate::error::Error;
+use crate::migrate::copy_guard::{self, Guard};
 use crate::pg::lock::{self, SessionLock};
 use crate::pg::transaction::{self, Failure};
 use crate::pg::{background, databases, session, shared, spi};
@@ -35,7 +36,8 @@ pub(crate) fn is_missing() -> Result<bool, Error> {
     let has_tasks: bool = spi::document(
         &format!(
             "select pg_catalog.to_json(exists (
-                 select from {schema}._repl_foreign_keys f where f.task is not null))::text"
+                 select from {schema}._repl_foreign_keys f where f.task is not null) or {})::text",
+            copy_guard::exists().replace("{schema}", &schema)
         ),
         &[],
     )?;
@@ -45,7 +47,8 @@ pub(crate) fn is_missing() -> Result<bool, Error> {
     let book = Book::find()?;
     let has_work = session::with_safe_search_path(|| work(&book))?
         .iter()
-        .any(|one| one.is_ready);
+        .any(|one| one.is_ready)
+        || copy_guard::find()?.iter().any(|guard| guard.is_finished);
     // Whoever has it is at work.
     Ok(has_work && SessionLock::try_acquire(book.table, 0, 0).is_some())
 }
@@ -77,13 +80,17 @@ pub(crate) fn run() {
             return;
         }
         let found = transaction::run(|| work(&Book::find()?));
-        let found = match found {
-            Ok(found) if found.is_empty() => return,
-            Ok(found) => found,
-            Err(failure) if failure.is_not_installed() => return,
-            Err(_) => Vec::new(),
+        let guards = transaction::run(copy_guard::find);
+        let (found, guards) = match (found, guards) {
+            (Ok(found), Ok(guards)) if found.is_empty() && guards.is_empty() => return,
+            (Ok(found), Ok(guards)) => (found, guards),
+            (Err(failure), _) | (_, Err(failure)) if failure.is_not_installed() => return,
+            _ => (Vec::new(), Vec::new()),
         };
         let mut has_moved = false;
+        for guard in guards.iter().filter(|guard| guard.is_finished) {
+            has_moved |= remove(guard);
+        }
         for one in found.iter().filter(|one| one.is_ready) {
             has_moved |= finish(one.id);
         }
@@ -91,7 +98,9 @@ pub(crate) fn run() {
             continue;
         }
         // The worker of the database looks when it is time, and this one is not to take a place that a copy needs.
-        if shared::is_preloaded() && !found.iter().any(|one| one.is_ready) {
+        let is_ready =
+            found.iter().any(|one| one.is_ready) || guards.iter().any(|guard| guard.is_finished);
+        if shared::is_preloaded() && !is_ready {
             return;
         }
         background::report_activity(false, "waiting for tables to be copied or for locks");
@@ -110,6 +119,12 @@ fn take_place() -> Option<SessionLock> {
         }
     }
     None
+}
+
+/// False: not now, as while somebody is at work on the table.
+fn remove(guard: &Guard) -> bool {
+    let removed = transaction::run(|| session::with_settings(&[LOCK_TIMEOUT], || guard.remove()));
+    removed.is_ok()
 }
 
 enum Step {
