@@ -38,8 +38,11 @@ impl Subscription {
         let has_recent_error = self
             .error_age(now)
             .is_some_and(|age| age.is_some_and(|age| age < RECENT));
-        if self.warning.is_some() || self.remedy.is_some() || has_recent_error {
+        if self.warning.is_some() || self.remedy.is_some() {
             Need::Act
+        } else if has_recent_error {
+            // Where it goes on, the error is over, and worth a look.
+            state.min(Need::Wait)
         } else {
             state
         }

@@ -131,6 +131,34 @@ fn pglogical_cannot_copy_it() {
     );
 }
 
+/// In the set, though it cannot be copied, and generated here: there has to be a rule when it comes no longer.
+#[test]
+fn column_in_the_set_of_pglogical_that_is_generated_on_both_sides() {
+    let kind = format!("text generated always as ({}) stored", loan::EXPRESSION);
+    let pair = loan_pair(Provider::Pglogical, &kind);
+    pair.on_publisher(
+        "select pglogical.replication_set_remove_table('default', 'loan_app');
+         select pglogical.replication_set_add_table('default', 'loan_app', row_filter := 'true')",
+    );
+    let preflight = Preflight::before(&pair);
+    for finding in preflight.findings() {
+        if !finding.is("severity", "info") {
+            preflight.paste(&finding);
+        }
+    }
+    assert!(
+        preflight
+            .findings()
+            .iter()
+            .all(|finding| finding.is("severity", "info"))
+    );
+    loan::insert(&pair, 1, 10);
+    pair.subscribe();
+    pair.wait_copied();
+    loan::insert(&pair, 11, 20);
+    loan::assert_all_right(&pair);
+}
+
 #[test]
 fn names_that_need_quotes() {
     let pair = status::builder(Provider::Pglogical).start();

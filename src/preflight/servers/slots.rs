@@ -171,10 +171,13 @@ pub(super) fn other_slots(case: &Case) -> Vec<Line> {
     } else if lines.is_empty() {
         lines.push(Line::ok(
             NAME,
-            format!(
-                "The publisher has {}, and none that nobody reads.",
-                counted(others.len() as i64, "other replication slot")
-            ),
+            match others.len() {
+                0 => "The publisher has no other replication slot.".to_owned(),
+                number => format!(
+                    "The publisher has {}, and each is being read.",
+                    counted(number as i64, "other replication slot")
+                ),
+            },
         ));
     }
     lines

@@ -85,7 +85,12 @@ fn generated_and_sent(
         }
     );
     let column = identifier(&here.name);
-    let sql = if here.is_virtual() {
+    let is_computed = there.is_some_and(Column::is_generated);
+    let sql = if !scene.is_native() && is_computed && !here.is_virtual() {
+        // It comes no longer once the publisher's list is mended, as that has to be.
+        let adopt = scene.function("repl_adopt_generated");
+        format!("SELECT {adopt}({});", literal(&both.here.name))
+    } else if here.is_virtual() {
         format!(
             "-- it is virtual, and cannot become a plain column as it is:\n\
              ALTER TABLE {table} DROP COLUMN {column}, ADD COLUMN {column} {}; -- without what depends on it",
@@ -100,7 +105,6 @@ fn generated_and_sent(
     };
     let published = scene.published(both.there).first();
     let publication = published.map_or("", |one| one.publication.as_str());
-    let is_computed = there.is_some_and(Column::is_generated);
     let sql = if scene.is_native() && is_computed {
         let publication = identifier(publication);
         format!(

@@ -47,7 +47,7 @@ pub(super) fn types(scene: &Scene, name: &'static str) -> Checked {
     Checked {
         lines,
         fine: format!(
-            "{} of published columns that the server does not bring: here.",
+            "{} of published columns from extensions or of your own: here.",
             counted(scene.there.types.len(), "type")
         ),
     }
