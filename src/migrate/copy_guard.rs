@@ -5,12 +5,14 @@
 //! `pglogical_apply.c`). And a copy that is begun again, because the server went down before it was written down as done, comes
 //! on top of what the one before it has left (`pglogical_sync_table` of `pglogical_sync.c`), whose duplicate keys
 //! `copy_table_data` does not notice. So the one trigger leaves out such changes, by the rule that pglogical itself goes by
-//! (`should_apply_changes_for_rel`), and the other empties the table before a copy.
+//! (`should_apply_changes_for_rel`), and the other empties the table before a copy. No trigger can leave out a TRUNCATE: one that
+//! the publisher has made before the copy, and that is the first that a new apply worker applies after it, empties the table.
 
 mod trigger;
 
 use crate::error::Error;
 use crate::generated::table::OwnedTable;
+use crate::pg::relation::{Lock, Relation, Unavailable};
 use crate::pg::replication_process;
 use crate::pg::session::{self, SAFE_SEARCH_PATH};
 use crate::pg::spi;
@@ -23,7 +25,7 @@ use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
 const FUNCTION: &str = "_repl_guard_copy";
-/// Triggers fire in the order of their names: what is left out is seen by no other one.
+/// Triggers fire in the order of their names.
 const ROW_TRIGGER: &str = "aaa_replwarden";
 const COPY_TRIGGER: &str = "aaa_replwarden_copy";
 
@@ -32,14 +34,17 @@ pub(super) fn install(table: &OwnedTable) -> Result<(), Error> {
     let (schema, _) = spi::extension()?;
     let schema = quote_identifier(schema);
     let name = &table.name;
+    // Those of a copy that is just done may still be here.
+    for guard in find()?.iter().filter(|guard| guard.table == table.oid) {
+        guard.drop_trigger()?;
+    }
     let triggers = [
         (ROW_TRIGGER, "before insert or update or delete", "row"),
         (COPY_TRIGGER, "before insert", "statement"),
     ];
     for (trigger, events, level) in triggers {
         spi::run(&format!(
-            "create or replace trigger {trigger} {events} on {name}
-             for each {level} execute function {schema}.{FUNCTION}()"
+            "create trigger {trigger} {events} on {name} for each {level} execute function {schema}.{FUNCTION}()"
         ))?;
         spi::run(&format!(
             "alter table {name} enable always trigger {trigger}"
@@ -51,62 +56,85 @@ pub(super) fn install(table: &OwnedTable) -> Result<(), Error> {
     Ok(())
 }
 
-/// The triggers, by what depends on their function: `pg_trigger` has no index for that.
+/// The triggers, by what depends on their function: `pg_trigger` has no index for that. `$1`: the schema of the extension, `$2`:
+/// the function.
 const GUARDS: &str = "
-  from pg_catalog.pg_depend d
- where d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-   and d.refobjid = '{schema}._repl_guard_copy()'::pg_catalog.regprocedure
-   and d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass";
-
-/// A condition of SQL: there is a guard on some table. `{schema}` stands for that of the extension, quoted.
-pub(super) fn exists() -> String {
-    format!("exists (select {GUARDS})")
-}
+    select d.objid
+      from pg_catalog.pg_namespace n
+      join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = $2
+      join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass and d.refobjid = p.oid
+                                 and d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+     where n.nspname = $1";
 
 /// Whether there is a guard on some table.
 pub(super) fn is_anywhere() -> Result<bool, Error> {
     let (schema, _) = spi::extension()?;
-    let sql = format!("select {}", exists()).replace("{schema}", &quote_identifier(schema));
-    let found = spi::query(&sql, &[], |row| spi::required::<bool>(row, 1))?;
+    let sql = format!("select exists ({GUARDS})");
+    let found = session::with_safe_search_path(|| {
+        spi::read_kept(&sql, &[schema.into(), FUNCTION.into()], |row| {
+            spi::required::<bool>(row, 1)
+        })
+    })?;
     Ok(found == [true])
 }
 
 /// A trigger on a table, and whether pglogical has done with the table, or does not know it any more.
 pub(super) struct Guard {
+    /// Quoted.
     trigger: String,
-    table: String,
+    table: pg_sys::Oid,
+    /// With its schema, quoted.
+    table_name: String,
     owner: pg_sys::Oid,
     pub(super) is_finished: bool,
 }
 
 /// All of this database.
 pub(super) fn find() -> Result<Vec<Guard>, Error> {
-    let (schema, _) = spi::extension()?;
+    let (schema, extension_owner) = spi::extension()?;
     let sql = format!(
-        "select quote_ident(t.tgname), t.tgrelid::regclass::text, c.relowner,
-                not exists (select from {{schema}}._repl_pglogical_tables() s
+        "select quote_ident(t.tgname), t.tgrelid, t.tgrelid::regclass::text, c.relowner,
+                not exists (select from {}._repl_pglogical_tables() s
                              where s.relation = t.tgrelid and s.is_subscribed and s.code not in ('r', ''))
            from pg_trigger t join pg_class c on c.oid = t.tgrelid
-          where t.tgparentid = 0 and t.oid in (select d.objid {GUARDS})
-          order by 2, 1"
-    )
-    .replace("{schema}", &quote_identifier(schema));
-    session::with_safe_search_path(|| {
-        spi::query(&sql, &[], |row| {
+          where t.tgparentid = 0 and t.oid in ({GUARDS})
+          order by 3, 1",
+        quote_identifier(schema.as_str())
+    );
+    // The caller need not be allowed to see what pglogical does.
+    let arguments = [schema.into(), FUNCTION.into()];
+    let read = || {
+        spi::read(&sql, &arguments, |row| {
             Ok(Guard {
                 trigger: spi::required(row, 1)?,
                 table: spi::required(row, 2)?,
-                owner: spi::required(row, 3)?,
-                is_finished: spi::required(row, 4)?,
+                table_name: spi::required(row, 3)?,
+                owner: spi::required(row, 4)?,
+                is_finished: spi::required(row, 5)?,
             })
         })
-    })
+    };
+    session::with_safe_search_path(|| session::as_role(extension_owner, read))
 }
 
 impl Guard {
-    /// Needs `AccessExclusiveLock`, as every DROP TRIGGER.
-    pub(super) fn remove(&self) -> Result<(), Error> {
-        let drop = format!("drop trigger if exists {} on {}", self.trigger, self.table);
+    /// False: somebody uses the table now. Who waited for it would keep others waiting.
+    pub(super) fn remove(&self) -> Result<bool, Error> {
+        match Relation::try_open(self.table, Lock::Alter) {
+            Ok(_locked) => {}
+            Err(Unavailable::Busy) => return Ok(false),
+            Err(Unavailable::Gone) => return Ok(true),
+        }
+        self.drop_trigger()?;
+        Ok(true)
+    }
+
+    /// Needs `AccessExclusiveLock`.
+    fn drop_trigger(&self) -> Result<(), Error> {
+        let drop = format!(
+            "drop trigger if exists {} on {}",
+            self.trigger, self.table_name
+        );
         session::as_role(self.owner, || spi::run(&drop))
     }
 }

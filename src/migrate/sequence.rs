@@ -29,6 +29,7 @@ pub(super) struct LocalSequence {
     id: u32,
     schema: String,
     name: String,
+    owner: u32,
     /// With its schema, quoted where need be.
     pub(super) shown: String,
     range: Range,
@@ -131,23 +132,23 @@ fn names(one: &PublisherSequence) -> [Option<&str>; 5] {
     ]
 }
 
-/// With the rights of the owner of this extension: whoever may set a sequence may not always read it.
+/// With the rights of their owners: whoever may set a sequence may not always read it.
 fn positions(sequences: &[LocalSequence]) -> Result<HashMap<u32, Position>, Error> {
-    if sequences.is_empty() {
-        return Ok(HashMap::new());
+    let mut by_owner: HashMap<u32, Vec<(u32, String)>> = HashMap::new();
+    for one in sequences {
+        let names = by_owner.entry(one.owner).or_default();
+        names.push((one.id, one.sql_name()));
     }
-    let names: Vec<(u32, String)> = sequences
-        .iter()
-        .map(|one| (one.id, one.sql_name()))
-        .collect();
-    let (_, owner) = spi::extension()?;
-    let found = spi::read_as(owner, &positions_query(&names), |row| {
-        spi::required::<String>(row, 1)
-    })?;
-    let text = found.first().map_or("[]", String::as_str);
-    serde_json::from_str(text)
-        .map(positions_by_id)
-        .map_err(|error| Error::UnreadableDocument(error.to_string()))
+    let parts = by_owner
+        .into_iter()
+        .map(|(owner, names)| (owner, positions_query(&names)));
+    let mut positions = HashMap::new();
+    for text in spi::read_as_owners(parts, |row| spi::required::<String>(row, 1))? {
+        let found = serde_json::from_str(&text)
+            .map_err(|error| Error::UnreadableDocument(error.to_string()))?;
+        positions.extend(positions_by_id(found));
+    }
+    Ok(positions)
 }
 
 impl LocalSequence {

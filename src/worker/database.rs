@@ -222,7 +222,7 @@ impl Tick {
         if self.failures > 0 || is_early {
             return;
         }
-        if let Ok(true) = transaction::run(foreign_key::worker::is_missing) {
+        if let Ok(true) = in_transaction(foreign_key::worker::is_missing) {
             self.keys_started = Some(Instant::now());
             // The next look tries again.
             let _ = foreign_key_worker().start();

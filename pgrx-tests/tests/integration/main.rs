@@ -58,6 +58,7 @@ mod loan;
 mod local_partitions;
 mod local_writes;
 mod on_error;
+mod owners_functions;
 mod preflight_check;
 mod preflight_columns;
 mod preflight_connection;

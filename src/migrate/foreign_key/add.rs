@@ -75,12 +75,17 @@ pub(super) fn not_valid(entry: &Entry) -> Result<(), Error> {
     Ok(())
 }
 
-/// As it was, at once. What is valid in each partition is not looked at again.
+/// As it was, at once. What is valid in each partition is not looked at again; what is not is, with the rights of the owner, as
+/// [`validate`] does.
 pub(super) fn whole(entry: &Entry) -> Result<(), Error> {
-    spi::run(&format!(
+    let add = format!(
         "alter table {} add constraint {} {}",
         entry.relation_name, entry.name, entry.definition
-    ))?;
+    );
+    match entry.owner {
+        Some(owner) => session::as_role(owner, || spi::run(&add))?,
+        None => spi::run(&add)?,
+    }
     comment(entry)
 }
 

@@ -63,16 +63,25 @@ pub(super) struct Entry {
     pub(super) size: i64,
 }
 
+/// Whether the table that a key awaits is ready.
+const IS_READY: &str = "f.awaits is null or not exists (
+    select from pg_subscription_rel s where s.srrelid = f.awaits and s.srsubstate <> 'r')
+and not exists (
+    select from {schema}._repl_pglogical_tables() s
+     where s.relation = f.awaits and s.is_subscribed and s.code not in ('r', 'y'))";
+
+/// Whether there is something to do now. Waits for nobody who has locked a table. `$1`: the origin.
+const HAS_WORK: &str = "
+select exists (
+    select from {schema}._repl_foreign_keys f
+     where f.origin = $1 and f.task is not null and (f.task <> 'restore' or ({is_ready})))";
+
 /// `$1`: the role whose rights count, `$2`: the origin, `$3`: one table or NULL, `$4`: one id or NULL.
 const ENTRIES: &str = "
 select f.id, c.oid, coalesce(c.oid::regclass::text, f.relation_name), quote_ident(f.constraint_name),
        r.oid, coalesce(r.oid::regclass::text, f.referenced_name), f.referenced_name, f.definition, f.comment, f.validated,
        case when f.origin = $2 then f.task end, case when f.origin = $2 and f.task = 'restore' then f.awaits::text end,
-       case when f.origin = $2 and f.task = 'restore' and f.awaits is not null then
-           not exists (select from pg_subscription_rel s where s.srrelid = f.awaits and s.srsubstate <> 'r')
-           and not exists (select from {schema}._repl_pglogical_tables() s
-                            where s.relation = f.awaits and s.is_subscribed and s.code not in ('r', 'y'))
-       else true end,
+       case when f.origin = $2 and f.task = 'restore' then {is_ready} else true end,
        coalesce(pg_has_role($1, c.relowner, 'USAGE'), false), c.relowner, coalesce(pg_get_userbyid(c.relowner)::text, ''),
        coalesce((select case when k.contype <> 'f' or k.confrelid is distinct from r.oid then 'taken'
                              when k.convalidated then 'valid' else 'not valid' end
@@ -157,10 +166,26 @@ impl Book {
         arguments: &[DatumWithOid],
         row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
     ) -> Result<Vec<T>, Error> {
-        let sql = sql.replace("{schema}", &self.schema);
+        let sql = self.filled(sql);
         session::with_settings(&[ORDINARY_TRIGGERS, SAFE_SEARCH_PATH], || {
             session::as_role(self.owner, || spi::query(&sql, arguments, row))
         })
+    }
+
+    fn filled(&self, sql: &str) -> String {
+        sql.replace("{is_ready}", IS_READY)
+            .replace("{schema}", &self.schema)
+    }
+
+    /// Whether there is something that could be done now. Takes no transaction id.
+    pub(super) fn has_work(&self) -> Result<bool, Error> {
+        let arguments = [self.origin.as_str().into()];
+        let found = session::with_safe_search_path(|| {
+            spi::read_kept(&self.filled(HAS_WORK), &arguments, |row| {
+                spi::required::<bool>(row, 1)
+            })
+        })?;
+        Ok(found == [true])
     }
 
     pub(super) fn run(&self, sql: &str, arguments: &[DatumWithOid]) -> Result<usize, Error> {

@@ -18,9 +18,11 @@ use serde_json::json;
 use std::ffi::CStr;
 use std::time::Duration;
 
-/// While nothing can be done, and after something has failed that may pass.
+/// While nothing can be done, and after something has failed that may pass: at first, and after more and more attempts.
 const PAUSE: Duration = Duration::from_secs(1);
-/// To add a constraint, both tables are locked against writers, and who waits for that stands in their way already.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// To add a constraint, both tables are locked against writers, and who waits for that stands in their way already: those who
+/// apply changes, too.
 const LOCK_TIMEOUT: (&CStr, &CStr) = (c"lock_timeout", c"300ms");
 
 /// Has a worker started when the transaction commits.
@@ -36,19 +38,17 @@ pub(crate) fn is_missing() -> Result<bool, Error> {
     let has_tasks: bool = spi::document(
         &format!(
             "select pg_catalog.to_json(exists (
-                 select from {schema}._repl_foreign_keys f where f.task is not null) or {})::text",
-            copy_guard::exists().replace("{schema}", &schema)
+                 select from {schema}._repl_foreign_keys f where f.task is not null))::text"
         ),
         &[],
     )?;
-    if !has_tasks {
+    let has_guards = copy_guard::is_anywhere()?;
+    if !has_tasks && !has_guards {
         return Ok(false);
     }
     let book = Book::find()?;
-    let has_work = session::with_safe_search_path(|| work(&book))?
-        .iter()
-        .any(|one| one.is_ready)
-        || copy_guard::find()?.iter().any(|guard| guard.is_finished);
+    let has_work = has_tasks && book.has_work()?
+        || has_guards && copy_guard::find()?.iter().any(|guard| guard.is_finished);
     // Whoever has it is at work.
     Ok(has_work && SessionLock::try_acquire(book.table, 0, 0).is_some())
 }
@@ -74,6 +74,7 @@ pub(crate) fn run() {
     let Some(_place) = take_place() else {
         return;
     };
+    let mut pause = PAUSE;
     loop {
         background::heed_signals();
         if !lock::database_is_open(databases::current()) {
@@ -95,6 +96,7 @@ pub(crate) fn run() {
             has_moved |= finish(one.id);
         }
         if has_moved {
+            pause = PAUSE;
             continue;
         }
         // The worker of the database looks when it is time, and this one is not to take a place that a copy needs.
@@ -104,7 +106,13 @@ pub(crate) fn run() {
             return;
         }
         background::report_activity(false, "waiting for tables to be copied or for locks");
-        background::wait_out(|| PAUSE);
+        background::wait_out(|| pause);
+        // One that is waited for is soon there, and has kept nobody waiting.
+        pause = if is_ready {
+            LONGEST_PAUSE.min(pause * 2)
+        } else {
+            PAUSE
+        };
     }
 }
 
@@ -123,8 +131,7 @@ fn take_place() -> Option<SessionLock> {
 
 /// False: not now, as while somebody is at work on the table.
 fn remove(guard: &Guard) -> bool {
-    let removed = transaction::run(|| session::with_settings(&[LOCK_TIMEOUT], || guard.remove()));
-    removed.is_ok()
+    transaction::run(|| guard.remove()).unwrap_or(false)
 }
 
 enum Step {
@@ -145,6 +152,8 @@ fn finish(id: i64) -> bool {
             Ok(Step::Done) => return true,
             Ok(Step::Later) => return has_moved,
             Err(failure) if failure.is_not_installed() => return false,
+            // A session was quicker.
+            Err(failure) if failure.sqlstate == "42710" && is_there(id) => has_moved = true,
             Err(failure)
                 if add::is_of_the_moment(&failure.sqlstate) && failure.sqlstate != "57014" =>
             {
@@ -159,6 +168,12 @@ fn finish(id: i64) -> bool {
             return has_moved;
         }
     }
+}
+
+/// A constraint of its name.
+fn is_there(id: i64) -> bool {
+    let entry = transaction::run(|| Book::find()?.entry(id));
+    entry.is_ok_and(|entry| entry.is_none_or(|one| one.presence != Presence::Absent))
 }
 
 /// What comes next for a key, in a transaction.

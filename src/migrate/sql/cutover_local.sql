@@ -85,7 +85,7 @@ select pg_catalog.json_build_object(
                    join pg_catalog.pg_trigger t on t.tgrelid = r.oid
                   where not t.tgisinternal and t.tgenabled in ('D', 'R')
                     -- Those of rules are disabled, for they only keep what the rule is.
-                    and t.tgfoid <> '{schema}._repl_rule'::regproc
+                    and not exists (select from pg_catalog.pg_proc p where p.oid = t.tgfoid and p.proname = '_repl_rule')
                     and not exists (select from pg_catalog.pg_depend d
                                      where d.classid = 'pg_proc'::regclass and d.objid = t.tgfoid and d.deptype = 'e'
                                        and d.refobjid in (select e.oid from pg_catalog.pg_extension e

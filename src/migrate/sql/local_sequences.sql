@@ -29,6 +29,7 @@ select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
            'id', f.oid::bigint,
            'schema', n.nspname,
            'name', c.relname,
+           'owner', c.relowner::bigint,
            'shown', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
            'range', pg_catalog.json_build_object(
                'increment', s.seqincrement, 'min', s.seqmin, 'max', s.seqmax, 'cycles', s.seqcycle),

@@ -107,6 +107,7 @@ locked as (
                'schema_name', n.nspname,
                'table_name', c.relname,
                'name', quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+               'owner', c.relowner::bigint,
                'kind', c.relkind,
                'replica_identity', c.relreplident,
                'root', r.name,

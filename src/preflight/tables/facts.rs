@@ -98,6 +98,7 @@ pub(super) struct Table {
     pub(super) table_name: String,
     /// Both, quoted where need be.
     pub(super) name: String,
+    pub(super) owner: u32,
     /// `pg_class.relkind`
     pub(super) kind: String,
     /// `pg_class.relreplident`
@@ -366,17 +367,16 @@ pub(super) fn with_rows(tables: &[&Table]) -> Result<HashSet<u32>, Error> {
     if tables.is_empty() {
         return Ok(HashSet::new());
     }
-    let parts: Vec<String> = tables
-        .iter()
-        .map(|one| {
-            format!(
-                "select {}::bigint where exists (select from {})",
-                one.oid, one.name
-            )
-        })
-        .collect();
-    let query = parts.join(" union all ");
-    let found = as_owner(|| spi::read(&query, &[], |row| spi::required::<i64>(row, 1)))?;
+    let parts = tables.iter().map(|one| {
+        let query = format!(
+            "select {}::bigint where exists (select from {})",
+            one.oid, one.name
+        );
+        (one.owner, query)
+    });
+    let found = session::with_settings(&SETTINGS_HERE, || {
+        spi::read_as_owners(parts, |row| spi::required::<i64>(row, 1))
+    })?;
     Ok(found
         .into_iter()
         .filter_map(|one| u32::try_from(one).ok())

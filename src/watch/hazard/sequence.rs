@@ -7,6 +7,7 @@ use crate::pg::{catalog_change, session, spi};
 use crate::subscription::provider::Subscription;
 use crate::subscription::quote::literal;
 use pgrx::pg_sys;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CStr;
@@ -57,11 +58,13 @@ struct Probe {
     sequence: u32,
     /// With its schema, quoted where need be, as the names below.
     sequence_name: String,
+    sequence_owner: u32,
     increment: i64,
     /// The least and the largest value that it can give.
     from: i64,
     to: i64,
     table_name: String,
+    table_owner: u32,
     column: String,
     /// The type of the column.
     r#type: String,
@@ -208,17 +211,27 @@ impl Candidates {
         if self.probes.is_empty() {
             return Ok(Vec::new());
         }
-        let parts = self.probes.iter().enumerate();
-        let parts: Vec<String> = parts.map(|(place, probe)| probe.query(place)).collect();
-        let query = parts.join("\nunion all\n");
+        let probes = || self.probes.iter().enumerate();
+        let columns = probes().map(|(place, probe)| (probe.table_owner, probe.column_query(place)));
+        let sequences =
+            probes().map(|(place, probe)| (probe.sequence_owner, probe.sequence_query(place)));
+        // The columns first: what they get meanwhile, the sequences have given.
         session::with_settings(&SETTINGS, || {
-            spi::read(&query, &[], |row| {
-                Ok(Reading {
-                    probe: usize::try_from(spi::required::<i32>(row, 1)?).unwrap_or_default(),
-                    value: row.get(2)?,
-                    last_value: spi::required(row, 3)?,
-                    is_called: spi::required(row, 4)?,
-                })
+            let values = spi::read_as_owners(columns, |row| Ok((place(row)?, row.get(2)?)))?;
+            let mut values: HashMap<usize, Option<String>> = values.into_iter().collect();
+            spi::read_as_owners(sequences, |row| {
+                Ok((place(row)?, spi::required(row, 2)?, spi::required(row, 3)?))
+            })
+            .map(|positions| {
+                let readings = positions.into_iter();
+                readings
+                    .map(|(probe, last_value, is_called)| Reading {
+                        probe,
+                        value: values.remove(&probe).flatten(),
+                        last_value,
+                        is_called,
+                    })
+                    .collect()
             })
         })
     }
@@ -242,8 +255,13 @@ impl Candidates {
     }
 }
 
+/// The first column.
+fn place(row: &SpiHeapTupleData) -> SpiResult<usize> {
+    Ok(usize::try_from(spi::required::<i32>(row, 1)?).unwrap_or_default())
+}
+
 impl Probe {
-    fn query(&self, place: usize) -> String {
+    fn column_query(&self, place: usize) -> String {
         let (most, at_most, limit) = if self.increment > 0 {
             ("max", "<=", self.to)
         } else {
@@ -256,11 +274,16 @@ impl Probe {
             "bigint"
         };
         format!(
-            "select {place}, (select {most}(t.{column})::text from {only}{table} t where t.{column} {at_most} '{limit}'::{kind}), \
-             s.last_value, s.is_called from {sequence} s",
+            "select {place}, (select {most}(t.{column})::text from {only}{table} t where t.{column} {at_most} '{limit}'::{kind})",
             column = self.column,
             table = self.table_name,
-            sequence = self.sequence_name,
+        )
+    }
+
+    fn sequence_query(&self, place: usize) -> String {
+        format!(
+            "select {place}, s.last_value, s.is_called from {} s",
+            self.sequence_name
         )
     }
 

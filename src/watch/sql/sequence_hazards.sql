@@ -28,9 +28,9 @@ with after as materialized (
      where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
        and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
 ), probe as materialized (
-    select s.seqrelid, c.oid, c.relkind, c.relname, n.nspname, a.attname, a.atttypid, tree.oids
+    select s.seqrelid, c.oid, c.relkind, c.relname, c.relowner, n.nspname, a.attname, a.atttypid, tree.oids
       from source s
-     cross join lateral (select c.oid, c.relkind, c.relname, c.relnamespace, c.relispartition from pg_catalog.pg_class c
+     cross join lateral (select c.oid, c.relkind, c.relname, c.relowner, c.relnamespace, c.relispartition from pg_catalog.pg_class c
                           where c.oid = s.relation and c.relkind in ('r', 'p') and c.relpersistence <> 't' offset 0) c
      cross join lateral (select n.nspname from pg_catalog.pg_namespace n where n.oid = c.relnamespace offset 0) n
      cross join lateral (select a.attname, a.atttypid, a.attidentity from pg_catalog.pg_attribute a
@@ -71,10 +71,12 @@ select pg_catalog.json_build_object(
         select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
                    'sequence', p.seqrelid::bigint,
                    'sequence_name', pg_catalog.quote_ident(sn.nspname) || '.' || pg_catalog.quote_ident(s.relname),
+                   'sequence_owner', s.relowner::bigint,
                    'increment', q.seqincrement,
                    'from', q.seqmin,
                    'to', q.seqmax,
                    'table_name', pg_catalog.quote_ident(p.nspname) || '.' || pg_catalog.quote_ident(p.relname),
+                   'table_owner', p.relowner::bigint,
                    'column', pg_catalog.quote_ident(p.attname),
                    'is_partitioned', p.relkind = 'p',
                    'type', p.atttypid::regtype,

@@ -14,6 +14,7 @@ fn probe(sequence: u32, increment: i64) -> Probe {
         is_partitioned: false,
         tables: vec![name("public", "t")],
         subscribers: HashSet::from([("native".to_owned(), 7)]),
+        ..Probe::default()
     }
 }
 
@@ -65,7 +66,7 @@ fn target_is_a_value_of_the_sequence() {
 
 #[test]
 fn query_reads_the_end_that_counts() {
-    let up = probe(1, 1).query(3);
+    let up = probe(1, 1).column_query(3);
     assert!(up.starts_with("select 3, (select max(t.id)::text from only public.t t where t.id <= '9223372036854775807'::bigint)"));
     let down = Probe {
         is_partitioned: true,
@@ -73,7 +74,7 @@ fn query_reads_the_end_that_counts() {
         ..probe(1, -1)
     };
     assert!(
-        down.query(0).contains(
+        down.column_query(0).contains(
             "min(t.id)::text from public.t t where t.id >= '-9223372036854775808'::numeric"
         )
     );
