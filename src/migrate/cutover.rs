@@ -153,7 +153,10 @@ fn hazards(subscription: &Subscription, known: Option<&Known>) -> Vec<(String, O
 fn is_in_the_way(cause: Cause) -> bool {
     !matches!(
         cause,
-        Cause::SequenceBehind | Cause::TablesNotSubscribed | Cause::WalRetention
+        Cause::SequenceBehind
+            | Cause::TablesNotSubscribed
+            | Cause::ForeignKeyDetached
+            | Cause::WalRetention
     )
 }
 

@@ -27,6 +27,8 @@ mod control;
 mod control_rights;
 mod crash;
 mod cutover;
+mod cutover_errors;
+mod cutover_keys;
 mod cutover_rights;
 mod database;
 mod ddl;
