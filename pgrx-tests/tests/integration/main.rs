@@ -64,6 +64,7 @@ mod preflight_check;
 mod preflight_columns;
 mod preflight_connection;
 mod preflight_copy;
+mod preflight_encryption;
 mod preflight_findings;
 mod preflight_generated;
 mod preflight_hostile;
