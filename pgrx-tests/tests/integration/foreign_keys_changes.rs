@@ -1,7 +1,11 @@
 //! What happens to tables and to their owners while foreign keys are detached.
 
-use crate::database::{Database, OWNER, STRANGER};
+use replwarden_tests::{DEFAULT_DEADLINE, Provider, wait_for_value};
+
+use crate::database::{Database, OWNER, STRANGER, create_roles, lines};
 use crate::foreign_keys::{DETACHED, KEYS, wait_none_detached};
+use crate::resync::{detached, shop};
+use crate::status::{self, Lock, Status};
 
 const SHOP: &str = "
     create table customer (id int primary key);
@@ -122,4 +126,56 @@ fn another_table_has_the_name() {
     database.run("drop view customer; create table customer (id int primary key); insert into customer values (1)");
     database.run("select repl_restore_foreign_keys()");
     wait_none_detached(&database);
+}
+
+/// The worker finds them as they are then, and nothing fails for what it does not find.
+#[test]
+fn tables_change_while_their_keys_wait() {
+    let pair = shop(status::builder(Provider::Native).start());
+    create_roles(pair.subscriber());
+    pair.on_subscriber(
+        "create table gone (customer int constraint gone_key references customer);
+         create table moved (customer int constraint moved_key references customer);
+         create table given (customer int constraint given_key references customer);
+         insert into moved values (7); insert into given values (8)",
+    );
+    let copy = Lock::take(
+        pair.publisher(),
+        pair.database(),
+        "customer",
+        "access exclusive",
+    );
+    pair.on_subscriber("select repl_resync_table('customer')");
+    pair.on_subscriber(&format!(
+        "drop table gone; alter table given owner to {OWNER};
+         create schema \"it's\"; alter table moved set schema \"it's\";
+         alter table \"it's\".moved rename to \"the \"\"moved\"\"\""
+    ));
+    drop(copy);
+    pair.wait_copied();
+    let gone = "NULL|gone_key|detached|NULL|there is no table public.gone any more";
+    wait_for_value(
+        "all are back that can be",
+        DEFAULT_DEADLINE,
+        || detached(&pair),
+        |seen| seen == &[gone],
+    );
+    let keys = "select conname, conrelid::regclass, convalidated from pg_constraint where contype = 'f' order by 1";
+    assert_eq!(
+        lines(&mut pair.subscriber().connect(pair.database()), keys),
+        [
+            "given_key|given|t",
+            "moved_key|\"it's\".\"the \"\"moved\"\"\"|t",
+            "orders_customer_fkey|orders|t"
+        ]
+    );
+    let status = Status::of(&pair);
+    status.wait_looked();
+    assert!(status.report().ends_with(&["All is well.".to_owned()]));
+    let of_keys = "select * from repl_cutover_check('sub') where check_name = 'foreign_keys'";
+    let row = status.rows(of_keys).remove(0);
+    assert!(row.is("ready", "t"), "{row:#?}");
+    let warned = "select * from repl_diagnose() where cause = 'foreign_key_detached'";
+    assert!(status.rows(warned).is_empty());
+    pair.on_subscriber("select repl_restore_foreign_keys(); select repl_detach_foreign_keys(); select repl_restore_foreign_keys()");
 }
