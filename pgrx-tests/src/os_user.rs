@@ -44,7 +44,8 @@ impl OsUser {
 
     /// A command that runs as this user and is the program itself, not a wrapper, so that its pid is the program's.
     /// It inherits none of the caller's `PG…` variables, which libpq in the servers would obey, and none that make
-    /// pgrx put a backtrace into an error's detail.
+    /// pgrx put a backtrace into an error's detail. The caller's home is closed to this user, and libpq looks for
+    /// certificates there.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         // The caller's directory may be closed to this user, and programs complain about that.
@@ -56,7 +57,7 @@ impl OsUser {
             }
         }
         if self.switch {
-            command.uid(self.uid).gid(self.gid);
+            command.uid(self.uid).gid(self.gid).env_remove("HOME");
         }
         command
     }

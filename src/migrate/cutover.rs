@@ -155,8 +155,8 @@ fn is_in_the_way(cause: Cause) -> bool {
         cause,
         Cause::SequenceBehind
             | Cause::TablesNotSubscribed
-            | Cause::WalRetention
             | Cause::ForeignKeyDetached
+            | Cause::WalRetention
     )
 }
 

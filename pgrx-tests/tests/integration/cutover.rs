@@ -33,7 +33,7 @@ pub(crate) const CHECKS: [&str; 14] = [
 
 /// A pair of which everything is ready.
 #[track_caller]
-fn ready(provider: Provider) -> Pair {
+pub(crate) fn ready(provider: Provider) -> Pair {
     let pair = status::builder(provider)
         .publisher_setting("max_prepared_transactions", "5")
         .start();
@@ -103,7 +103,7 @@ pub(crate) fn wait_not_ready(pair: &Pair, checks: &[&str]) -> Vec<Row> {
 }
 
 #[track_caller]
-fn wait_ready(pair: &Pair) {
+pub(crate) fn wait_ready(pair: &Pair) {
     let rows = wait_not_ready(pair, &[]);
     let (plan, checks) = rows.split_last().expect("has rows");
     for row in checks {
@@ -127,7 +127,7 @@ pub(crate) fn of<'a>(rows: &'a [Row], check: &str) -> &'a Row {
 
 /// Waits until this one is not ready, runs its remedy here, and waits until all is ready again.
 #[track_caller]
-fn mend(pair: &Pair, check: &str, said: &str) {
+pub(crate) fn mend(pair: &Pair, check: &str, said: &str) {
     let rows = wait_not_ready(pair, &[check]);
     let row = of(&rows, check);
     assert!(row.text("finding").contains(said), "{said}: {row:#?}");
@@ -135,7 +135,7 @@ fn mend(pair: &Pair, check: &str, said: &str) {
     wait_ready(pair);
 }
 
-const CHILD: &str = "\"It's a \"\"child\"\"\"";
+pub(crate) const CHILD: &str = "\"It's a \"\"child\"\"\"";
 
 fn schema_that_is_not_as_the_publishers(provider: Provider) {
     let pair = ready(provider);

@@ -20,6 +20,13 @@ pub(super) struct Condition {
     pub(super) last_error: Option<(String, f64)>,
 }
 
+impl Condition {
+    /// It comes to the same error again and again, or has given up.
+    fn is_failing(&self) -> bool {
+        matches!(self.state, "retrying" | "crash_loop") || self.cause == Some("disabled_on_error")
+    }
+}
+
 pub(super) fn subscription(condition: &Condition) -> Row {
     const CHECK: &str = "subscription";
     match (condition.state, condition.cause) {
@@ -40,17 +47,22 @@ pub(super) fn subscription(condition: &Condition) -> Row {
 pub(super) fn errors(condition: &Condition) -> Row {
     const CHECK: &str = "errors";
     let Some((first, _)) = condition.besides.first() else {
-        return Row::ready(
-            CHECK,
-            match &condition.last_error {
-                None => "repl_diagnose() finds nothing else.".to_owned(),
-                Some((error, age)) => format!(
-                    "None is pending. The last one, {} ago: {}.",
-                    unit::duration(*age),
-                    shown(error.trim_end_matches('.'))
-                ),
-            },
+        let Some((error, age)) = &condition.last_error else {
+            return Row::ready(CHECK, "repl_diagnose() finds nothing else.");
+        };
+        let last = format!(
+            "The last one, {} ago: {}.",
+            unit::duration(*age),
+            shown(error.trim_end_matches('.'))
         );
+        // What to do about it says the check of the subscription.
+        return if condition.is_failing() {
+            Row::not_ready(CHECK, last, None)
+        } else if condition.cause.is_some() {
+            Row::ready(CHECK, format!("repl_diagnose() finds nothing else. {last}"))
+        } else {
+            Row::ready(CHECK, format!("None is pending. {last}"))
+        };
     };
     let finding = match condition.besides.len() {
         1 => first.clone(),
@@ -247,6 +259,42 @@ mod tests {
         assert!(!row.ready);
         assert_eq!(row.finding, "One. 1 more is found; see repl_diagnose().");
         assert_eq!(row.remedy.as_deref(), Some("SELECT 2;"));
+    }
+
+    #[test]
+    fn error_is_pending_as_long_as_it_comes_again() {
+        for (state, cause, ready, finding) in [
+            (
+                "retrying",
+                Some("duplicate_key"),
+                false,
+                "The last one, 5 s ago: no.",
+            ),
+            (
+                "disabled",
+                Some("disabled_on_error"),
+                false,
+                "The last one, 5 s ago: no.",
+            ),
+            (
+                "stalled",
+                Some("lock_wait"),
+                true,
+                "repl_diagnose() finds nothing else. The last one, 5 s ago: no.",
+            ),
+            (
+                "streaming",
+                None,
+                true,
+                "None is pending. The last one, 5 s ago: no.",
+            ),
+        ] {
+            let row = errors(&Condition {
+                last_error: Some(("no.".to_owned(), 5.0)),
+                ..condition(state, cause)
+            });
+            assert_eq!((row.ready, row.finding.as_str()), (ready, finding));
+        }
     }
 
     #[test]

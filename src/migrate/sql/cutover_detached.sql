@@ -5,4 +5,6 @@
             order by n.nspname, c.relname, d.constraint_name), '[]')
        from {schema}.repl_detached_foreign_keys d
        join pg_catalog.pg_class c on c.oid = d.relation
-       join pg_catalog.pg_namespace n on n.oid = c.relnamespace)
+       join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      -- Where one of both tables is gone, the key would be, too, if it were not detached.
+      where d.referenced is not null)

@@ -201,6 +201,21 @@ impl Way<'_> {
                 Some("-- with server.crt and server.key in its data directory:\nALTER SYSTEM SET ssl = on;\nSELECT pg_reload_conf();\n-- or write sslmode=prefer into the connection string, where nobody can listen".to_owned()),
             );
         }
+        // The publisher says so in its own language; what this server has is a matter of libpq.
+        let is_wanted = self.unheard.refusal.is_some() || says("alert unknown ca");
+        let is_unusable = says("could not open certificate file") || says("private key");
+        if is_wanted || is_unusable {
+            let finding = if is_wanted {
+                "The publisher wants a certificate of whoever connects, and the connection string has none that counts."
+            } else {
+                "The certificate with which this server is to prove who it is, or its key, cannot be used."
+            };
+            return (
+                finding.to_owned(),
+                Node::Subscriber,
+                Some("-- sslcert and sslkey in the connection string have to name files that the server's user can read, the key nobody else; and ssl_ca_file of the publisher the authority of the certificate".to_owned()),
+            );
+        }
         (
             "Encryption with the publisher fails: its certificate, or the files that check it here."
                 .to_owned(),
@@ -243,8 +258,14 @@ impl Way<'_> {
             Some(std::net::IpAddr::V6(address)) => ("host", format!(" {address}/128")),
             None => ("local", String::new()),
         };
+        let unencrypted = match self.conninfo.value("sslmode") {
+            Some("disable") => {
+                "\n-- or, where its lines are for encrypted connections (hostssl): sslmode=require in the connection string"
+            }
+            _ => "",
+        };
         format!(
-            "-- before other lines of pg_hba.conf (SHOW hba_file):\n-- {kind} {} {}{from} scram-sha-256\nSELECT pg_reload_conf();",
+            "-- before other lines of pg_hba.conf (SHOW hba_file):\n-- {kind} {} {}{from} scram-sha-256{unencrypted}\nSELECT pg_reload_conf();",
             name("dbname"),
             name("user")
         )
