@@ -206,6 +206,7 @@ pub(super) struct Sequence {
     pub(super) column: String,
     pub(super) column_type: String,
     pub(super) is_identity: bool,
+    pub(super) may_read: bool,
     /// `None`: it has given none, or must not be read.
     pub(super) last_value: Option<i64>,
     pub(super) increment: i64,
