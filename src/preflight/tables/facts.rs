@@ -297,8 +297,10 @@ pub(super) struct Here {
     pub(super) rules: HashSet<(u32, String)>,
     pub(super) triggers: Vec<Trigger>,
     pub(super) keys: Vec<ForeignKey>,
-    /// Tables that have something on disk.
+    /// Tables that have something on disk, as far as nobody has them locked.
     pub(super) stored: HashSet<u32>,
+    /// Tables that somebody has locked, or a partition of them.
+    pub(super) locked: HashSet<u32>,
     pub(super) access: Vec<Access>,
     /// pglogical writes through SQL.
     pub(super) uses_spi: bool,

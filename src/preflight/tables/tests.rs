@@ -193,6 +193,32 @@ fn unique_here_is_kept_there_by_one_of_fewer_columns() {
 }
 
 #[test]
+fn rows_of_a_locked_table_are_not_checked() {
+    let plan = plan("native", None);
+    let table = table(&[plain("id")]);
+    let there = There {
+        tables: vec![table.clone()],
+        ..There::default()
+    };
+    let here = Here {
+        tables: vec![table.clone()],
+        stored: HashSet::from([table.oid]),
+        locked: HashSet::from([table.oid]),
+        ..Here::default()
+    };
+    let scene = Scene::new(&plan, 150_000, there, here, "public".to_owned());
+    assert!(copy::to_look_into(&scene).is_empty());
+    let lines = copy::target_rows(&scene, "target_rows").lines;
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0].severity, Severity::Info);
+    assert!(
+        lines[0]
+            .finding
+            .starts_with("Not checked: whether public.t has rows")
+    );
+}
+
+#[test]
 fn sequences_that_may_not_be_read_are_not_checked() {
     let plan = plan("native", None);
     let limits = |sequences: Vec<Sequence>| {
