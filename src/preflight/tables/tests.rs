@@ -193,6 +193,44 @@ fn unique_here_is_kept_there_by_one_of_fewer_columns() {
 }
 
 #[test]
+fn expression_that_could_not_be_read_is_in_no_remedy() {
+    let plan = plan("native", None);
+    let unread = |name: &str| Column {
+        expression: None,
+        ..generated(name, "s")
+    };
+    let there = table(&[plain("id"), unread("g")]);
+    let lines = found(
+        &plan,
+        150_000,
+        &there,
+        None,
+        &table(&[plain("id"), plain("g")]),
+    );
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0].severity, Severity::Error);
+    assert!(lines[0].finding.ends_with("has the table locked there."));
+    assert!(!remedy(&lines[0]).contains("repl_set_expression"));
+    let here = table(&[plain("id"), generated("g", "s")]);
+    for (there, here, node) in [(&there, &here, "there."), (&here, &there, "here.")] {
+        let lines = found(&plan, 150_000, there, None, here);
+        assert_eq!(lines.len(), 1);
+        assert!(
+            lines[0]
+                .finding
+                .starts_with("Not checked: whether g of public.t")
+        );
+        assert!(lines[0].finding.ends_with(node), "{lines:?}");
+    }
+    // Nobody is kept from reading what is not there.
+    let here = table(&[plain("id"), unread("g")]);
+    assert_eq!(
+        found(&plan, 150_000, &table(&[plain("id")]), None, &here),
+        []
+    );
+}
+
+#[test]
 fn rows_of_a_locked_table_are_not_checked() {
     let plan = plan("native", None);
     let table = table(&[plain("id")]);
