@@ -195,9 +195,10 @@ impl Warden {
         std::mem::take(&mut self.hung)
     }
 
-    /// It is committed; the process that was ended, as far as that is known.
-    pub(crate) fn note_restarted(&mut self, hung: &Hung, pid: Option<i32>) {
-        self.outbox.add(vec![restarted(hung, pid)]);
+    /// It is committed; with what [`Hung::restart`] has given.
+    pub(crate) fn note_restarted(&mut self, hung: &Hung, ended: Option<Option<i32>>) {
+        self.outbox
+            .add(ended.map(|pid| restarted(hung, pid)).into_iter().collect());
     }
 
     /// The errors are written and committed.
@@ -221,8 +222,9 @@ impl Warden {
 }
 
 impl Hung {
-    /// Ends the worker. In a transaction.
-    pub(crate) fn restart(&self) -> Result<Option<i32>, Error> {
+    /// Ends the worker. In a transaction. Gives its process, as far as that is known; `None`: there is nothing to be ended any
+    /// more.
+    pub(crate) fn restart(&self) -> Result<Option<Option<i32>>, Error> {
         control::restart_worker(&self.subscription)
     }
 }
