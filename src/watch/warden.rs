@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::guc;
 use crate::pg::databases;
 use crate::pg::libpq::Interest;
-use crate::subscription::captured::{self, CapturedError};
+use crate::subscription::captured::{self, CapturedError, Crash};
 use crate::subscription::cause::{Cause, Severity};
 use crate::subscription::condition::State;
 use crate::subscription::finding::{Diagnosis, Finding};
@@ -325,13 +325,10 @@ fn new_crashes(subscriptions: &[Subscription]) -> Result<Vec<Event>, Error> {
         return Ok(Vec::new());
     }
     let told = event::told_crashes()?;
-    let is_new = |at: f64, pid: i32| {
-        let mut told = told.iter();
-        !told.any(|(told_at, told_pid)| *told_pid == pid && (told_at - at).abs() < 0.001)
-    };
+    let oldest = epoch() - guc::event_retention().as_secs_f64();
     let new = crashes
         .iter()
-        .filter(|(_, crash)| is_new(crash.at, crash.pid));
+        .filter(|(_, crash)| is_untold(crash, &told, oldest));
     Ok(new
         .map(|(victim, crash)| {
             let mut subscriptions = subscriptions.iter();
@@ -346,6 +343,13 @@ fn new_crashes(subscriptions: &[Subscription]) -> Result<Vec<Event>, Error> {
             crash_event::crashed(&subject, crash)
         })
         .collect())
+}
+
+/// `told`: when, and which process. Events from before `oldest` are deleted, and so do not say what was told.
+fn is_untold(crash: &Crash, told: &[(f64, i32)], oldest: f64) -> bool {
+    let mut told = told.iter();
+    let is_told = told.any(|(at, pid)| *pid == crash.pid && (at - crash.at).abs() < 0.001);
+    crash.at >= oldest && !is_told
 }
 
 fn restarted(hung: &Hung, pid: Option<i32>) -> Event {
@@ -397,5 +401,24 @@ fn overwritten(number: i64) -> Event {
         }),
         since: None,
         part: Part::Whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crash_is_told_once() {
+        let crash = Crash {
+            at: 1000.0,
+            pid: 5,
+            ..Crash::default()
+        };
+        assert!(is_untold(&crash, &[], 400.0));
+        assert!(is_untold(&crash, &[(1000.0, 6), (900.0, 5)], 400.0));
+        assert!(!is_untold(&crash, &[(1000.000_4, 5)], 400.0));
+        // Its event was deleted.
+        assert!(!is_untold(&crash, &[], 1000.5));
     }
 }
