@@ -88,7 +88,7 @@ comment on column @extschema@.repl_subscriptions.apply_errors is
 comment on column @extschema@.repl_subscriptions.sync_errors is
     'likewise while synchronizing tables';
 comment on column @extschema@.repl_subscriptions.last_error is
-    'what last went wrong in asking the publisher, without any password; errors of applying are in the server log';
+    'the last error of its workers, or what last went wrong in asking the publisher, whichever came later; without any password. repl_errors has the errors whole';
 comment on column @extschema@.repl_subscriptions.last_error_at is 'when';
 comment on column @extschema@.repl_subscriptions.remedy is
     'SQL that mends the cause, to be pasted here, or on the publisher where a comment says so; NULL where nothing has to be done';

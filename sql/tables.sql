@@ -59,6 +59,20 @@ create view @extschema@.repl_tables as
           from @extschema@._repl_sync_states() w
     ), known as materialized (
         select k.doc -> 'sizes' as sizes, k.doc -> 'rates' as rates from (select @extschema@._repl_known_tables() as doc offset 0) k
+    ), failed as materialized (
+        -- As repl_errors, by the OID of the subscription: it may have another name by now.
+        select pg_catalog.jsonb_object_agg(e.key, e.message) as all
+          from (select distinct on (e.key) e.key, e.message
+                  from (select x.last_at, x.error ->> 'message' as message,
+                               (x.error ->> 'provider') || ' ' || (x.error ->> 'id') || ' ' || (x.error ->> 'relation_name') as key
+                          from (select w.last_at, w.error from @extschema@._repl_errors w
+                                union all
+                                select pg_catalog.to_timestamp((m.error ->> 'last_at')::float8), m.error
+                                  from pg_catalog.jsonb_array_elements(@extschema@._repl_errors_in_memory()::jsonb) as m (error)) x
+                         -- An administrator has ended the process.
+                         where x.error ->> 'sqlstate' <> '57P01') e
+                 where e.key is not null
+                 order by e.key, e.last_at desc) e
     ), progress as materialized (
         select p.pid, p.relid, p.tuples_processed, p.bytes_processed,
                coalesce((select (k.rates ->> p.pid::text)::float8 from known k),
@@ -69,7 +83,7 @@ create view @extschema@.repl_tables as
           join pg_catalog.pg_stat_get_activity(null) a on a.pid = p.pid
     )
     select t.provider, t.subscription, t.relation::regclass as relation,
-           pg_catalog.quote_ident(t.schema_name) || '.' || pg_catalog.quote_ident(t.table_name) as relation_name,
+           n.name as relation_name,
            t.code as state_code,
            case when t.state is not null then t.state
                 when t.code = 'r' then word.ready
@@ -87,7 +101,8 @@ create view @extschema@.repl_tables as
            case when f.fraction > 0 and p.speed > 0 then
                pg_catalog.make_interval(secs => least(ceil(p.bytes_processed * (1 / f.fraction - 1) / p.speed), 315360000))
            end as eta,
-           null::text as last_error
+           -- Looked for only where it is asked for.
+           (select f.all from failed f) ->> (t.provider || ' ' || t.id || ' ' || n.name) as last_error
       from (select * from @extschema@._repl_native_tables
             union all
             select provider, subscription::name, id, relation, schema_name::name, table_name::name, code, state,
@@ -96,6 +111,7 @@ create view @extschema@.repl_tables as
       cross join word
       cross join known
       left join progress p on p.pid = t.pid and p.relid = t.relation
+     cross join lateral (select pg_catalog.quote_ident(t.schema_name) || '.' || pg_catalog.quote_ident(t.table_name) as name) n
       cross join lateral (
           select case when t.code = 'r' then null
                       else known.sizes -> (t.provider || ' ' || t.id || ' ' || t.relation) end as size) z
@@ -127,7 +143,8 @@ comment on column @extschema@.repl_tables.percent is
 comment on column @extschema@.repl_tables.bytes_per_second is
     'speed of the running copy: over the last 30 s, or since it began where nobody watches';
 comment on column @extschema@.repl_tables.eta is 'time left at that speed';
-comment on column @extschema@.repl_tables.last_error is 'the last error of its synchronization; NULL: not known, the server log has it';
+comment on column @extschema@.repl_tables.last_error is
+    'the last error of a process of its subscription that was about it, be it mended by now or not; repl_errors says when that was. NULL: none is known, or replwarden is not preloaded';
 
 -- They show what others run.
 revoke all on function @extschema@._repl_known_tables(), @extschema@._repl_pglogical_tables() from public;

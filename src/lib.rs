@@ -44,7 +44,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/tables.sql",
     name = "tables",
-    requires = ["subscription"]
+    requires = ["subscription", "errors"]
 );
 extension_sql_file!(
     "../sql/status.sql",

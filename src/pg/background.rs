@@ -157,7 +157,7 @@ pub(crate) fn begin(database: Option<pg_sys::Oid>, application_name: &str) {
             }
         }
     }
-    for (name, value) in SETTINGS {
+    for (name, value) in SETTINGS.iter().chain(version::LATER_SETTINGS) {
         set(name, value);
     }
     if let Ok(name) = CString::new(application_name) {

@@ -135,6 +135,12 @@ unsafe extern "C-unwind" {
     );
 }
 
+/// Settings that came after 14 and must not reach a worker, either; an older server refuses them.
+#[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+pub(crate) const LATER_SETTINGS: &[(&CStr, &CStr)] = &[];
+#[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
+pub(crate) const LATER_SETTINGS: &[(&CStr, &CStr)] = &[(c"transaction_timeout", c"0")];
+
 /// Has the table of a subscription copied as one that is new to it. Raises the server's error where the subscription does not
 /// have it.
 pub(crate) fn set_table_to_be_copied(subscription: pg_sys::Oid, relation: pg_sys::Oid) {

@@ -106,12 +106,27 @@ fn restart(subscription: Option<&CStr>) -> Result<bool, Error> {
 }
 
 /// Has the apply worker of a subscription replaced, by the worker of the database. Gives the process that was ended, as far as
-/// that is known.
-pub(crate) fn restart_worker(subscription: &Subscription) -> Result<Option<i32>, Error> {
+/// that is known; `None`: none was.
+pub(crate) fn restart_worker(subscription: &Subscription) -> Result<Option<Option<i32>>, Error> {
     let provider = provider::named(&subscription.provider);
+    if provider.restarts_when_altered() && !stays_on(subscription.id)? {
+        return Ok(None);
+    }
     let outcome = restart_one(provider, subscription.id, &subscription.subscription)?;
     let worker = subscription.worker.as_ref().map(|worker| worker.pid);
-    Ok(outcome.flatten().or(worker))
+    Ok(outcome.map(|pid| pid.or(worker)))
+}
+
+/// Whether a subscription of pglogical is switched on still, and until this transaction ends. What a sample said of it may be
+/// out of date, and its restart switches it on; nor does that wait for whoever is about to change it.
+fn stays_on(id: u32) -> Result<bool, Error> {
+    const SWITCH: &str = "
+        select s.sub_enabled from pglogical.subscription s where s.sub_id = $1::pg_catalog.oid
+           for no key update skip locked";
+    let found = spi::query(SWITCH, &[i64::from(id).into()], |row| {
+        spi::required::<bool>(row, 1)
+    })?;
+    Ok(found == [true])
 }
 
 /// `None`: no worker runs, and the server will start one by itself. Otherwise the process that was ended, where it was not

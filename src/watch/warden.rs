@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::guc;
 use crate::pg::databases;
 use crate::pg::libpq::Interest;
-use crate::subscription::captured::{self, CapturedError};
+use crate::subscription::captured::{self, CapturedError, Crash};
 use crate::subscription::cause::{Cause, Severity};
 use crate::subscription::condition::State;
 use crate::subscription::finding::{Diagnosis, Finding};
@@ -195,9 +195,10 @@ impl Warden {
         std::mem::take(&mut self.hung)
     }
 
-    /// It is committed; the process that was ended, as far as that is known.
-    pub(crate) fn note_restarted(&mut self, hung: &Hung, pid: Option<i32>) {
-        self.outbox.add(vec![restarted(hung, pid)]);
+    /// It is committed; with what [`Hung::restart`] has given.
+    pub(crate) fn note_restarted(&mut self, hung: &Hung, ended: Option<Option<i32>>) {
+        self.outbox
+            .add(ended.map(|pid| restarted(hung, pid)).into_iter().collect());
     }
 
     /// The errors are written and committed.
@@ -221,8 +222,9 @@ impl Warden {
 }
 
 impl Hung {
-    /// Ends the worker. In a transaction.
-    pub(crate) fn restart(&self) -> Result<Option<i32>, Error> {
+    /// Ends the worker. In a transaction. Gives its process, as far as that is known; `None`: there is nothing to be ended any
+    /// more.
+    pub(crate) fn restart(&self) -> Result<Option<Option<i32>>, Error> {
         control::restart_worker(&self.subscription)
     }
 }
@@ -323,13 +325,10 @@ fn new_crashes(subscriptions: &[Subscription]) -> Result<Vec<Event>, Error> {
         return Ok(Vec::new());
     }
     let told = event::told_crashes()?;
-    let is_new = |at: f64, pid: i32| {
-        let mut told = told.iter();
-        !told.any(|(told_at, told_pid)| *told_pid == pid && (told_at - at).abs() < 0.001)
-    };
+    let oldest = epoch() - guc::event_retention().as_secs_f64();
     let new = crashes
         .iter()
-        .filter(|(_, crash)| is_new(crash.at, crash.pid));
+        .filter(|(_, crash)| is_untold(crash, &told, oldest));
     Ok(new
         .map(|(victim, crash)| {
             let mut subscriptions = subscriptions.iter();
@@ -344,6 +343,13 @@ fn new_crashes(subscriptions: &[Subscription]) -> Result<Vec<Event>, Error> {
             crash_event::crashed(&subject, crash)
         })
         .collect())
+}
+
+/// `told`: when, and which process. Events from before `oldest` are deleted, and so do not say what was told.
+fn is_untold(crash: &Crash, told: &[(f64, i32)], oldest: f64) -> bool {
+    let mut told = told.iter();
+    let is_told = told.any(|(at, pid)| *pid == crash.pid && (at - crash.at).abs() < 0.001);
+    crash.at >= oldest && !is_told
 }
 
 fn restarted(hung: &Hung, pid: Option<i32>) -> Event {
@@ -395,5 +401,24 @@ fn overwritten(number: i64) -> Event {
         }),
         since: None,
         part: Part::Whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crash_is_told_once() {
+        let crash = Crash {
+            at: 1000.0,
+            pid: 5,
+            ..Crash::default()
+        };
+        assert!(is_untold(&crash, &[], 400.0));
+        assert!(is_untold(&crash, &[(1000.0, 6), (900.0, 5)], 400.0));
+        assert!(!is_untold(&crash, &[(1000.000_4, 5)], 400.0));
+        // Its event was deleted.
+        assert!(!is_untold(&crash, &[], 1000.5));
     }
 }

@@ -229,16 +229,23 @@ fn settings_of_the_database_do_no_harm() {
          alter database {name} set row_security = off;
          alter database {name} set session_replication_role = local"
     ));
+    let mut own = String::new();
+    if database.cluster().server().major() >= 17 {
+        database.run(&format!(
+            "alter database {name} set transaction_timeout = 1"
+        ));
+        own.push_str(" -c transaction_timeout=0");
+    }
     // What a client asks for when it connects prevails.
     let mut observer = Config::new()
         .host("127.0.0.1")
         .port(database.cluster().port())
         .user("postgres")
         .dbname(name)
-        .options(
+        .options(&format!(
             "-c statement_timeout=0 -c search_path=public -c default_transaction_deferrable=off \
-             -c default_transaction_isolation=read\\ committed",
-        )
+             -c default_transaction_isolation=read\\ committed{own}"
+        ))
         .connect(NoTls)
         .expect("the cluster accepts connections");
     wait_until("all rows are brought up", DEFAULT_DEADLINE, || {

@@ -59,6 +59,14 @@ pub(crate) fn assert_context(row: &Row, parts: &[&str]) {
     }
 }
 
+/// Not ready, or not any more: `repl_tables` shows it beside the table.
+#[track_caller]
+fn assert_last_error(pair: &Pair, table: &str, error: &Row) {
+    Status::of(pair).wait_table(table, "with its last error", |row| {
+        row.is("last_error", error.text("message"))
+    });
+}
+
 /// A row on the subscriber keeps out the publisher's.
 #[track_caller]
 pub(crate) fn make_conflict(pair: &Pair) {
@@ -173,6 +181,7 @@ fn row_that_violates_a_check_while_it_is_copied() {
         ],
     );
     assert_context(&row, &["COPY item, line 1"]);
+    assert_last_error(&pair, "public.item", &row);
 }
 
 #[test]
@@ -234,6 +243,7 @@ fn trigger_that_raises(provider: Provider) {
     );
     assert_context(&row, &["refuse() line 1 at RAISE\n"]);
     assert!(row.is_null("detail"), "{row:#?}");
+    assert_last_error(&pair, "public.\"Odd item\"", &row);
     if pair.subscriber().server().major() >= 15 {
         assert!(!row.is_null("finish_lsn"), "{row:#?}");
     }
@@ -270,4 +280,48 @@ fn row_that_violates_a_check_while_pglogical_copies_it() {
     );
     assert_context(&row, &["COPY item, line 1"]);
     assert!(row.is_null("finish_lsn"), "{row:#?}");
+    assert_last_error(&pair, "public.item", &row);
+}
+
+#[test]
+fn last_error_of_a_table_is_the_newest_of_its_subscription() {
+    let pair = streaming(restless());
+    let status = Status::of(&pair);
+    let conninfo = pair.publisher().conninfo(pair.database());
+    // The same table, without any error.
+    pair.on_publisher("create publication none");
+    pair.on_subscriber(&format!(
+        "create subscription other connection '{conninfo}' publication none with (slot_name = other_one)"
+    ));
+    pair.on_subscriber(
+        "insert into pg_subscription_rel select s.oid, 'item'::regclass, 'r', null from pg_subscription s where s.subname = 'other'",
+    );
+    make_conflict(&pair);
+    wait_sqlstate(status, "23505");
+    pair.on_subscriber("delete from item where id = 3");
+    pair.wait_caught_up();
+    pair.on_subscriber(REFUSING_TRIGGER);
+    pair.on_publisher("insert into item values (4)");
+    let newest = wait_sqlstate(status, "RW001");
+    pair.on_subscriber("drop trigger refuse on item");
+    pair.wait_caught_up();
+    pair.on_subscriber(&format!(
+        "alter subscription {SUBSCRIPTION} rename to renamed"
+    ));
+    let shown = || {
+        status.rows("select subscription, last_error from repl_tables where relation_name = 'public.item' order by 1")
+    };
+    wait_for_value(
+        "both have what is theirs",
+        DEFAULT_DEADLINE,
+        shown,
+        |rows| {
+            rows.len() == 2
+                && rows[0].is_null("last_error")
+                && rows[1].is("subscription", "renamed")
+                && rows[1].is("last_error", newest.text("message"))
+        },
+    );
+    pair.subscriber().restart();
+    assert!(shown()[1].is("last_error", newest.text("message")));
 }

@@ -1,6 +1,6 @@
 //! What `repl_preflight()` says of generated columns, and that it is so.
 
-use replwarden_tests::{Pair, Provider};
+use replwarden_tests::{DEFAULT_DEADLINE, Pair, Provider, wait_for_value};
 
 use crate::loan;
 use crate::preflight_findings::Preflight;
@@ -23,6 +23,30 @@ fn plain_column_of_a_native_pair_needs_a_rule() {
             .text("finding")
             .contains("loan_id of public.loan_app is generated there, and not sent"),
         "{found:#?}"
+    );
+    let lock = status::Lock::take(
+        pair.publisher(),
+        pair.database(),
+        "loan_app",
+        "access exclusive",
+    );
+    let unread = preflight.findings();
+    assert_eq!(unread.len(), 1, "{unread:#?}");
+    assert!(
+        unread[0].is("severity", "error")
+            && unread[0]
+                .text("finding")
+                .contains("Its expression could not be read")
+            && !unread[0].text("remedy").contains("repl_set_expression"),
+        "{unread:#?}"
+    );
+    preflight.paste(&unread[0]);
+    drop(lock);
+    wait_for_value(
+        "the expression is read again",
+        DEFAULT_DEADLINE,
+        || preflight.findings(),
+        |again| *again == found,
     );
     preflight.paste(&found[0]);
     preflight.assert_in_order();

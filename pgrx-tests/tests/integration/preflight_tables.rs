@@ -137,13 +137,38 @@ fn locked_tables_are_not_waited_for() {
     pair.on_both(
         "create table locked (id int primary key, twice int generated always as (id * 2) stored)",
     );
+    pair.on_both(
+        "create table parted (id int primary key) partition by range (id);
+         create table part_1 partition of parted for values from (0) to (10);
+         create table part_2 partition of parted for values from (10) to (20)",
+    );
+    pair.on_publisher("alter publication pub set (publish_via_partition_root = true)");
+    pair.on_subscriber("insert into note values (1, 'here'); insert into parted values (1)");
     let _lock = status::Lock::take(
         pair.subscriber(),
         pair.database(),
-        "locked, note",
+        "locked, note, part_2",
         "access exclusive",
     );
-    Preflight::before(&pair).assert_in_order();
+    let preflight = Preflight::before(&pair);
+    preflight.assert_in_order();
+    // Nor does it say of them what it has not seen.
+    let found = preflight.findings();
+    let unseen: Vec<(&str, &str)> = found
+        .iter()
+        .filter(|row| row.text("finding").starts_with("Not checked: whether "))
+        .map(|row| (row.text("check_name"), row.text("object")))
+        .collect();
+    assert_eq!(
+        unseen,
+        [
+            ("generated_columns", "public.locked"),
+            ("target_rows", "public.locked"),
+            ("target_rows", "public.note"),
+            ("target_rows", "public.parted"),
+        ],
+        "{found:#?}"
+    );
 }
 
 #[test]

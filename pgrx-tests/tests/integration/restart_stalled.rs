@@ -284,6 +284,45 @@ fn each_restart_that_is_told_has_taken_place(provider: Provider) {
     assert_eq!(pids, [before.to_string()], "{:#?}", events(status));
 }
 
+/// A restart of pglogical switches it on, and what was seen of it may be out of date by then.
+#[test]
+fn subscription_that_was_switched_off_meanwhile_stays_off() {
+    let (pair, line) = on_a_line(Provider::Pglogical, "on", "2s");
+    let status = Status::of(&pair);
+    let mut operator = pair.subscriber().connect(pair.database());
+    // Whoever only reads goes on.
+    lines(
+        &mut operator,
+        "begin; lock table pglogical.subscription in exclusive mode",
+    );
+    line.0.die();
+    pair.on_publisher("insert into item values (2)");
+    wait_until("the restart waits", DEFAULT_DEADLINE, || {
+        pair.subscriber().query_one_value::<bool>(
+            pair.database(),
+            "select exists (select from pg_locks l join pg_stat_activity a on a.pid = l.pid
+                             where a.backend_type = 'replwarden worker' and not l.granted
+                               and l.relation = 'pglogical.subscription'::regclass)",
+        )
+    });
+    lines(
+        &mut operator,
+        "select pglogical.alter_subscription_disable('sub'); commit",
+    );
+    wait_looks(&pair, 30);
+    let row = status.subscription();
+    assert!(
+        row.is("enabled", "f") && row.is("state", "disabled"),
+        "{row:#?}"
+    );
+    let acts = words(status);
+    assert!(
+        !acts.contains(&"worker_restarted".to_owned()),
+        "{:#?}",
+        events(status)
+    );
+}
+
 /// What one restart has not mended is not tried at each look.
 #[test]
 fn worker_of_a_publisher_that_stands_still_is_replaced_once() {

@@ -21,7 +21,8 @@ sequence_use as (
                'column', a.attname,
                'column_type', a.atttypid::regtype::text,
                'is_identity', a.attidentity <> '',
-               'last_value', case when has_sequence_privilege(c.oid, 'select, usage') then pg_sequence_last_value(c.oid::regclass) end,
+               'may_read', r.may_read,
+               'last_value', case when r.may_read then pg_sequence_last_value(c.oid::regclass) end,
                'increment', q.seqincrement,
                'most', case when q.seqincrement > 0 then q.seqmax else q.seqmin end,
                'cycles', q.seqcycle)
@@ -31,6 +32,7 @@ sequence_use as (
       join pg_class c on c.oid = u.sequence
       join pg_namespace n on n.oid = c.relnamespace
       join pg_attribute a on a.attrelid = u.relation and a.attnum = u.attnum
+     cross join lateral (select has_sequence_privilege(c.oid, 'select, usage') as may_read) r
 ), others as (
     -- With a table, its partitions are published; and with its partitions, the table.
     select coalesce(json_agg(json_build_object(

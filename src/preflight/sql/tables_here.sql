@@ -52,6 +52,10 @@ replicating as (
       from (select oid, oid as storage from chosen union all select oid, below from descendant) s
       join pg_class c on c.oid = s.storage and c.relkind = 'r'
      where case when s.storage not in (select relation from locked) then pg_relation_size(c.oid) > 0 end
+), held as (
+    select coalesce(json_agg(distinct s.oid::bigint), '[]') as tables
+      from (select oid, oid as part from chosen union all select oid, below from descendant) s
+     where s.part in (select relation from locked)
 ), access as (
     select coalesce(json_agg(json_build_object(
                'oid', c.oid::bigint,
@@ -100,6 +104,7 @@ select json_build_object(
     'triggers', (select triggers from triggers),
     'keys', (select keys from keys),
     'stored', (select tables from stored),
+    'locked', (select tables from held),
     'access', (select access from access),
     'uses_spi', coalesce(current_setting('pglogical.use_spi', true), 'off') = 'on',
     'database', current_database(),

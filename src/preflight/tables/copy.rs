@@ -152,7 +152,11 @@ pub(super) fn rights_there(scene: &Scene, name: &'static str) -> Checked {
 
 fn stored<'a>(scene: &'a Scene) -> impl Iterator<Item = &'a Table> {
     let tables = scene.both().map(|both| both.here);
-    tables.filter(|here| scene.is_copy_ahead(here) && scene.here.stored.contains(&here.oid))
+    tables.filter(|here| {
+        let facts = &scene.here;
+        let is_seen = !facts.locked.contains(&here.oid);
+        scene.is_copy_ahead(here) && is_seen && facts.stored.contains(&here.oid)
+    })
 }
 
 /// Tables of which one row tells whether there are any. A partition is looked into itself.
@@ -198,6 +202,16 @@ pub(super) fn target_rows(scene: &Scene, name: &'static str) -> Checked {
         let line = Line::new(severity, name, finding).on(&shown(&table.name));
         lines.push(pasteable(line, Node::Subscriber, &sql, &[&table.name]));
     }
+    let locked = scene.both().map(|both| both.here);
+    let locked =
+        locked.filter(|here| scene.is_copy_ahead(here) && scene.here.locked.contains(&here.oid));
+    lines.extend(locked.map(|table| {
+        let table = shown(&table.name);
+        let why = format!(
+            "whether {table} has rows here, for a session has it locked, or a partition of it."
+        );
+        Line::not_checked(name, &why).on(&table)
+    }));
     Checked {
         lines,
         fine: match ahead {

@@ -207,6 +207,7 @@ pub(super) struct Sequence {
     pub(super) column: String,
     pub(super) column_type: String,
     pub(super) is_identity: bool,
+    pub(super) may_read: bool,
     /// `None`: it has given none, or must not be read.
     pub(super) last_value: Option<i64>,
     pub(super) increment: i64,
@@ -297,8 +298,10 @@ pub(super) struct Here {
     pub(super) rules: HashSet<(u32, String)>,
     pub(super) triggers: Vec<Trigger>,
     pub(super) keys: Vec<ForeignKey>,
-    /// Tables that have something on disk.
+    /// Tables that have something on disk, as far as nobody has them locked.
     pub(super) stored: HashSet<u32>,
+    /// Tables that somebody has locked, or a partition of them.
+    pub(super) locked: HashSet<u32>,
     pub(super) access: Vec<Access>,
     /// pglogical writes through SQL.
     pub(super) uses_spi: bool,

@@ -130,7 +130,21 @@ fn computed_otherwise(
     there: &Column,
     here: &Column,
 ) -> Option<Line> {
-    let (of_there, of_here) = (there.expression.as_ref()?, here.expression.as_ref()?);
+    if !there.is_generated() {
+        return None;
+    }
+    let (of_there, of_here) = match (&there.expression, &here.expression) {
+        (Some(of_there), Some(of_here)) => (of_there, of_here),
+        (of_there, _) => {
+            let table = shown(&both.here.name);
+            let why = format!(
+                "whether {} of {table} is computed to the same on both sides, for a session has the table locked {}.",
+                shown(&here.name),
+                if of_there.is_none() { "there" } else { "here" }
+            );
+            return Some(Line::not_checked(name, &why).on(&table));
+        }
+    };
     if of_there == of_here {
         return None;
     }
@@ -146,7 +160,6 @@ fn computed_otherwise(
 
 /// The publisher computes a column, and does not send it.
 fn without_rule(scene: &Scene, name: &'static str, both: Both, there: &Column) -> Line {
-    let expression = there.expression.as_deref().unwrap_or_default();
     // A rule is set on the partitioned table.
     let table = both.here.root.as_deref().unwrap_or(&both.here.name);
     let finding = format!(
@@ -154,6 +167,18 @@ fn without_rule(scene: &Scene, name: &'static str, both: Both, there: &Column) -
         shown(&there.name),
         shown(table),
     );
+    let Some(expression) = &there.expression else {
+        let finding = format!(
+            "{finding} Its expression could not be read, for a session has the table locked there."
+        );
+        let line = Line::new(Severity::Error, name, finding).on(&shown(table));
+        let sql = format!(
+            "-- the rule is named here when this session has let go of it:\n\
+             SELECT pid, usename, query FROM pg_stat_activity WHERE pid IN (SELECT pid FROM pg_locks WHERE relation = {}::regclass);",
+            literal(&both.there.name)
+        );
+        return pasteable(line, Node::Publisher, &sql, &[&both.there.name]);
+    };
     let mut sql = format!(
         "SELECT {}({}, {}, {});",
         scene.function("repl_set_expression"),

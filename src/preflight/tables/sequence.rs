@@ -1,7 +1,9 @@
 //! Sequences that give the values of published columns.
 
 use super::facts::Sequence;
-use super::{Checked, Line, Node, Scene, Severity, counted, pasteable, shown};
+use super::{
+    Checked, Line, NAMED, Node, Scene, Severity, counted, is_plain, listed, pasteable, shown,
+};
 use crate::subscription::quote::{identifier, literal};
 
 /// In percent of what the column or the sequence can hold.
@@ -78,9 +80,15 @@ fn default_sql(scene: &Scene, sequence: &Sequence, table: &str) -> String {
 
 pub(super) fn limits(scene: &Scene, name: &'static str) -> Checked {
     let mut lines = Vec::new();
-    let mut unread = 0;
+    let (mut hidden, mut fresh) = (Vec::new(), 0);
     for sequence in &scene.there.sequences {
-        unread += usize::from(sequence.last_value.is_none());
+        if sequence.last_value.is_none() && ends(sequence) {
+            if sequence.may_read {
+                fresh += 1;
+            } else {
+                hidden.push(sequence.name.as_str());
+            }
+        }
         let Some((percent, limit)) = used(sequence) else {
             continue;
         };
@@ -104,19 +112,55 @@ pub(super) fn limits(scene: &Scene, name: &'static str) -> Checked {
         let names = [table, sequence.column.as_str(), &sequence.name];
         lines.push(pasteable(line, Node::Subscriber, &sql, &names));
     }
+    // One may give the values of several columns; they come by name.
+    hidden.dedup();
+    lines.extend((!hidden.is_empty()).then(|| unread(scene, name, &hidden)));
     let number = scene.there.sequences.len();
     Checked {
         lines,
         fine: format!(
             "{}: less than {NEARLY_FULL} % of their numbers used{}.",
             counted(number, "sequence"),
-            if unread > 0 {
-                format!(" ({unread} have given none, or may not be read)")
+            if fresh > 0 {
+                format!(" ({fresh} of them: none)")
             } else {
                 String::new()
             }
         ),
     }
+}
+
+/// Sequences of which nobody can say how far they are.
+fn unread(scene: &Scene, name: &'static str, hidden: &[&str]) -> Line {
+    let user = &scene.there.user;
+    let names: Vec<String> = hidden.iter().map(|one| shown(one)).collect();
+    let why = format!(
+        "{} may not read {} there: {}.",
+        shown(user),
+        counted(hidden.len(), "sequence"),
+        listed(&names)
+    );
+    let line = Line::not_checked(name, &why);
+    let plain = hidden.iter().copied().filter(|one| is_plain(one));
+    let named: Vec<&str> = plain.take(NAMED).collect();
+    if named.is_empty() {
+        return pasteable(line, Node::Publisher, "", hidden);
+    }
+    let mut sql = format!(
+        "GRANT SELECT ON SEQUENCE {} TO {};",
+        named.join(", "),
+        identifier(user)
+    );
+    if named.len() < hidden.len() {
+        let others = hidden.len() - named.len();
+        sql.push_str(&format!("\n-- and likewise on the other {others}"));
+    }
+    pasteable(line, Node::Publisher, &sql, &[user])
+}
+
+/// It comes to an end.
+fn ends(sequence: &Sequence) -> bool {
+    sequence.increment > 0 && !sequence.cycles
 }
 
 /// The part of its numbers that is used, and the last of them.
@@ -126,7 +170,7 @@ fn used(sequence: &Sequence) -> Option<(i128, i64)> {
         "integer" => i64::from(i32::MAX),
         _ => i64::MAX,
     };
-    if sequence.increment <= 0 || sequence.cycles {
+    if !ends(sequence) {
         return None;
     }
     let limit = sequence.most.min(of_type);

@@ -1,6 +1,6 @@
 //! Decisions on pairs of versions that no test has at hand, and on names.
 
-use super::facts::{Index, Published};
+use super::facts::{Index, Published, Sequence};
 use super::*;
 use crate::subscription::provider::Subscription;
 
@@ -190,6 +190,119 @@ fn unique_here_is_kept_there_by_one_of_fewer_columns() {
         ..unique("u", &["a"])
     });
     assert_eq!(found(&plan, 150_000, &there, None, &nulls).len(), 1);
+}
+
+#[test]
+fn expression_that_could_not_be_read_is_in_no_remedy() {
+    let plan = plan("native", None);
+    let unread = |name: &str| Column {
+        expression: None,
+        ..generated(name, "s")
+    };
+    let there = table(&[plain("id"), unread("g")]);
+    let lines = found(
+        &plan,
+        150_000,
+        &there,
+        None,
+        &table(&[plain("id"), plain("g")]),
+    );
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0].severity, Severity::Error);
+    assert!(lines[0].finding.ends_with("has the table locked there."));
+    assert!(!remedy(&lines[0]).contains("repl_set_expression"));
+    let here = table(&[plain("id"), generated("g", "s")]);
+    for (there, here, node) in [(&there, &here, "there."), (&here, &there, "here.")] {
+        let lines = found(&plan, 150_000, there, None, here);
+        assert_eq!(lines.len(), 1);
+        assert!(
+            lines[0]
+                .finding
+                .starts_with("Not checked: whether g of public.t")
+        );
+        assert!(lines[0].finding.ends_with(node), "{lines:?}");
+    }
+    // Nobody is kept from reading what is not there.
+    let here = table(&[plain("id"), unread("g")]);
+    assert_eq!(
+        found(&plan, 150_000, &table(&[plain("id")]), None, &here),
+        []
+    );
+}
+
+#[test]
+fn rows_of_a_locked_table_are_not_checked() {
+    let plan = plan("native", None);
+    let table = table(&[plain("id")]);
+    let there = There {
+        tables: vec![table.clone()],
+        ..There::default()
+    };
+    let here = Here {
+        tables: vec![table.clone()],
+        stored: HashSet::from([table.oid]),
+        locked: HashSet::from([table.oid]),
+        ..Here::default()
+    };
+    let scene = Scene::new(&plan, 150_000, there, here, "public".to_owned());
+    assert!(copy::to_look_into(&scene).is_empty());
+    let lines = copy::target_rows(&scene, "target_rows").lines;
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0].severity, Severity::Info);
+    assert!(
+        lines[0]
+            .finding
+            .starts_with("Not checked: whether public.t has rows")
+    );
+}
+
+#[test]
+fn sequences_that_may_not_be_read_are_not_checked() {
+    let plan = plan("native", None);
+    let limits = |sequences: Vec<Sequence>| {
+        let there = There {
+            user: "repl".to_owned(),
+            sequences,
+            ..There::default()
+        };
+        let here = Here::default();
+        let scene = Scene::new(&plan, 150_000, there, here, "public".to_owned());
+        sequence::limits(&scene, "sequence_limits")
+    };
+    let sequence = |name: &str, may_read: bool| Sequence {
+        name: name.to_owned(),
+        may_read,
+        increment: 1,
+        most: 100,
+        ..Sequence::default()
+    };
+    let fresh = limits(vec![sequence("public.a", true)]);
+    assert_eq!(fresh.lines, []);
+    assert!(fresh.fine.ends_with("(1 of them: none)."), "{}", fresh.fine);
+    // That of two columns is one, and one that never ends may be anywhere.
+    let endless = Sequence {
+        cycles: true,
+        ..sequence("public.d", false)
+    };
+    let hidden = ["public.b", "public.b", "public.c"].map(|name| sequence(name, false));
+    let found = limits([vec![endless], hidden.to_vec()].concat()).lines;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].severity, Severity::Info);
+    assert_eq!(
+        found[0].finding,
+        "Not checked: repl may not read 2 sequences there: public.b and public.c."
+    );
+    assert_eq!(
+        remedy(&found[0]),
+        "-- on the publisher:\nGRANT SELECT ON SEQUENCE public.b, public.c TO \"repl\";"
+    );
+    let many: Vec<Sequence> = (0..25)
+        .map(|number| sequence(&format!("public.s{number}"), false))
+        .collect();
+    let found = limits(many).lines;
+    assert!(remedy(&found[0]).ends_with("\n-- and likewise on the other 5"));
+    let odd = limits(vec![sequence("public.\"a\nb\"", false)]).lines;
+    assert!(!remedy(&odd[0]).contains("GRANT"), "{odd:?}");
 }
 
 #[test]
