@@ -166,7 +166,7 @@ pub(crate) fn begin(database: Option<pg_sys::Oid>, application_name: &str) {
 }
 
 /// Ends this process; the postmaster starts it again after its restart time. (A worker that returns is never started again.)
-pub(crate) fn end_and_be_restarted() -> ! {
+pub(crate) fn end_and_be_restarted() {
     // SAFETY: outside of a transaction; what has to be released is released by the server's own callbacks.
     unsafe { pg_sys::proc_exit(1) }
 }
