@@ -417,7 +417,7 @@ mod tests {
         };
         assert!(is_untold(&crash, &[], 400.0));
         assert!(is_untold(&crash, &[(1000.0, 6), (900.0, 5)], 400.0));
-        assert!(!is_untold(&crash, &[(1000.000_4, 5)], 400.0));
+        assert!(!is_untold(&crash, &[(1_000.000_4, 5)], 400.0));
         // Its event was deleted.
         assert!(!is_untold(&crash, &[], 1000.5));
     }
