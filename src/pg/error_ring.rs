@@ -25,11 +25,24 @@ struct Text<const ROOM: usize> {
     bytes: [u8; ROOM],
 }
 
+/// How often an error has come, which is all that changes of it.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct Tally {
+    pub(crate) ticket: i64,
+    pub(crate) occurrences: i64,
+    /// In microseconds since 2000.
+    pub(crate) last_at: i64,
+    pub(crate) pid: i32,
+}
+
 /// What stands in a place. All of it is valid as zeroes.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Body {
     ticket: u64,
+    /// Of the error that was here before: nobody else can tell any more how often it has come.
+    displaced: Tally,
     first_at: i64,
     database: u32,
     level: i32,
@@ -73,12 +86,10 @@ static RING: SharedArea = SharedArea::new(c"replwarden_errors", || {
 });
 
 /// An error as it was logged, in the encoding of its database.
+#[derive(Default)]
 pub(crate) struct LoggedError {
-    pub(crate) ticket: i64,
+    pub(crate) tally: Tally,
     pub(crate) first_at: i64,
-    pub(crate) last_at: i64,
-    pub(crate) occurrences: i64,
-    pub(crate) pid: i32,
     /// `elevel`
     pub(crate) level: i32,
     /// Packed.
@@ -154,8 +165,14 @@ pub(super) unsafe fn capture(error: &pg_sys::ErrorData) {
         let short = (ticket & u64::from(u32::MAX)) << u32::BITS;
         place.hash.store(0, Ordering::Relaxed);
         // Who is about to count a repetition of what was here no longer can.
-        place.tally.store(short, Ordering::Release);
+        let tally = place.tally.swap(short, Ordering::AcqRel);
         let body = place.body.get();
+        (*body).displaced = Tally {
+            ticket: (*body).ticket as i64,
+            occurrences: (tally & u64::from(u32::MAX)) as i64,
+            last_at: place.last_at.load(Ordering::Relaxed),
+            pid: place.last_pid.load(Ordering::Relaxed),
+        };
         (*body).ticket = ticket;
         (*body).first_at = now;
         (*body).database = database;
@@ -275,60 +292,107 @@ pub(crate) fn count() -> Count {
     )
 }
 
-/// The errors of processes of one database, and of those that are connected to none.
-pub(crate) fn read(database: u32) -> Vec<LoggedError> {
-    let mut found = Vec::new();
-    for place in places() {
-        let error = (0..TRIES).find_map(|_| read_place(place, database));
-        found.extend(error.flatten());
-    }
-    found.sort_by_key(|error| error.ticket);
-    found
+/// What is in the ring.
+#[derive(Default)]
+pub(crate) struct Contents {
+    /// As [`Count::ring`].
+    pub(crate) ring: i64,
+    /// Of errors whose texts the reader has already.
+    pub(crate) known: Vec<Tally>,
+    pub(crate) new: Vec<LoggedError>,
+    /// Of errors in whose places there are others now, of whatever database.
+    pub(crate) displaced: Vec<Tally>,
 }
 
-/// `None`: somebody writes. `Some(None)`: nothing for this database.
-fn read_place(place: &Place, database: u32) -> Option<Option<LoggedError>> {
+/// The errors of processes of one database, and of those that are connected to none.
+pub(crate) fn read(database: u32, is_known: impl Fn(i64) -> bool) -> Contents {
+    let mut contents = Contents::default();
+    for place in places() {
+        let reading = (0..TRIES).find_map(|_| read_place(place, database, &is_known));
+        let Some(reading) = reading else {
+            continue;
+        };
+        if reading.displaced.ticket > 0 {
+            contents.displaced.push(reading.displaced);
+        }
+        match (reading.here, reading.body) {
+            (Some(tally), Some(body)) => contents.new.push(body.logged(tally)),
+            (Some(tally), None) => contents.known.push(tally),
+            (None, _) => (),
+        }
+    }
+    contents.new.sort_by_key(|error| error.tally.ticket);
+    // After what was read, so that it is not read before it is set.
+    contents.ring = count().ring;
+    contents
+}
+
+/// Of a place.
+#[derive(Default)]
+struct Reading {
+    displaced: Tally,
+    /// `None`: nothing for this database.
+    here: Option<Tally>,
+    /// `None`: known.
+    body: Option<Body>,
+}
+
+/// `None`: somebody writes.
+fn read_place(place: &Place, database: u32, is_known: impl Fn(i64) -> bool) -> Option<Reading> {
     let before = place.sequence.load(Ordering::Acquire);
     if before % 2 == 1 {
         return None;
     }
     if before == 0 {
-        return Some(None);
+        return Some(Reading::default());
     }
+    let body = place.body.get();
     // SAFETY: somebody may write at the same time, which the sequence tells afterwards; whatever the bytes are, they are
-    // a Body.
-    let body = unsafe { std::ptr::read_volatile(place.body.get()) };
-    let tally = place.tally.load(Ordering::Acquire);
-    let (last_at, last_pid) = (&place.last_at, &place.last_pid);
-    let (last_at, pid) = (
-        last_at.load(Ordering::Relaxed),
-        last_pid.load(Ordering::Relaxed),
-    );
+    // of a Body.
+    let (ticket, owner, displaced) = unsafe {
+        (
+            (&raw const (*body).ticket).read_volatile(),
+            (&raw const (*body).database).read_volatile(),
+            (&raw const (*body).displaced).read_volatile(),
+        )
+    };
+    let ticket = i64::try_from(ticket).unwrap_or(0);
+    let is_ours = owner == 0 || owner == database;
+    // SAFETY: as above.
+    let body = (is_ours && !is_known(ticket)).then(|| unsafe { body.read_volatile() });
+    let tally = Tally {
+        ticket,
+        occurrences: (place.tally.load(Ordering::Acquire) & u64::from(u32::MAX)) as i64,
+        last_at: place.last_at.load(Ordering::Relaxed),
+        pid: place.last_pid.load(Ordering::Relaxed),
+    };
     fence(Ordering::Acquire);
-    if place.sequence.load(Ordering::Relaxed) != before {
-        return None;
+    let is_whole = place.sequence.load(Ordering::Relaxed) == before;
+    is_whole.then_some(Reading {
+        displaced,
+        here: is_ours.then_some(tally),
+        body,
+    })
+}
+
+impl Body {
+    fn logged(&self, tally: Tally) -> LoggedError {
+        let process = &self.process[..(self.process_length as usize).min(NAME_ROOM)];
+        LoggedError {
+            tally,
+            first_at: self.first_at,
+            level: self.level,
+            sqlstate: self.sqlstate,
+            process: to_utf8(process),
+            message_id: self.message_id.get(),
+            message: self.message.get(),
+            detail: self.detail.get(),
+            hint: self.hint.get(),
+            context: self.context.get(),
+            schema: self.schema.get(),
+            table: self.table.get(),
+        }
     }
-    if body.database != 0 && body.database != database {
-        return Some(None);
-    }
-    let process = &body.process[..(body.process_length as usize).min(NAME_ROOM)];
-    Some(Some(LoggedError {
-        ticket: i64::try_from(body.ticket).unwrap_or(0),
-        first_at: body.first_at,
-        last_at,
-        occurrences: i64::try_from(tally & u64::from(u32::MAX)).unwrap_or(0),
-        pid,
-        level: body.level,
-        sqlstate: body.sqlstate,
-        process: to_utf8(process),
-        message_id: body.message_id.get(),
-        message: body.message.get(),
-        detail: body.detail.get(),
-        hint: body.hint.get(),
-        context: body.context.get(),
-        schema: body.schema.get(),
-        table: body.table.get(),
-    }))
 }
 
 impl<const ROOM: usize> Text<ROOM> {

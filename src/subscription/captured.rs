@@ -1,5 +1,6 @@
 //! What was seen to go wrong with the workers of subscriptions: errors that they have logged, and deaths by a signal.
 
+mod memory;
 mod reading;
 pub(crate) mod worker_name;
 
@@ -8,12 +9,14 @@ use super::provider::Subscription;
 use crate::error::{Error, HELD_BACK};
 use crate::pg::clock::epoch_of;
 use crate::pg::crash_log;
-use crate::pg::error_ring::{self, LoggedError};
+use crate::pg::error_ring::{self, LoggedError, Tally};
 use crate::pg::replication_process::ReplicationProcess;
-use crate::pg::{databases, shared, spi, transaction};
+use crate::pg::{shared, spi, transaction};
 use pgrx::datum::DatumWithOid;
 use serde::{Deserialize, Serialize};
 use worker_name::WorkerName;
+
+pub(crate) use memory::Memory;
 
 /// A process that replicates, as the views name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -88,30 +91,48 @@ impl CapturedError {
         self.provider == subscription.provider && self.id.is_none_or(|id| id == subscription.id)
     }
 
-    fn new(logged: LoggedError, ring: i64, subscriptions: &[Subscription]) -> Option<Self> {
+    /// The number of its ring, and its own there.
+    pub(crate) fn key(&self) -> (i64, i64) {
+        (self.ring, self.ticket)
+    }
+
+    /// How often it has come by now. Says whether that is news.
+    pub(crate) fn count(&mut self, tally: &Tally) -> bool {
+        let last_at = epoch_of(tally.last_at);
+        let is_news =
+            (self.occurrences, self.last_at, self.pid) != (tally.occurrences, last_at, tally.pid);
+        (self.occurrences, self.last_at, self.pid) = (tally.occurrences, last_at, tally.pid);
+        is_news
+    }
+
+    /// `conninfos` are those of the subscriptions.
+    fn new(
+        logged: LoggedError,
+        ring: i64,
+        subscriptions: &[Subscription],
+        conninfos: &[Conninfo],
+    ) -> Option<Self> {
         let name = WorkerName::parse(&logged.process)?;
         if logged.message.starts_with(HELD_BACK) {
             // Our own doing, of which an event tells.
             return None;
         }
-        let mut subscriptions_of_provider = subscriptions
-            .iter()
-            .filter(|one| one.provider == name.provider);
-        let subscription = subscriptions_of_provider
-            .find(|one| Some(one.id) == name.id || name.is_copy_of(&one.subscription));
+        let position = subscriptions.iter().position(|one| {
+            one.provider == name.provider
+                && (Some(one.id) == name.id || name.is_copy_of(&one.subscription))
+        });
+        let subscription = position.and_then(|position| subscriptions.get(position));
         if name.copy.is_some() && subscription.is_none() {
             // A session of somebody else that calls itself so.
             return None;
         }
         let sqlstate = transaction::sqlstate(logged.sqlstate);
-        let conninfos: Vec<Conninfo> = subscriptions
-            .iter()
-            .filter(|one| subscription.is_none_or(|mine| mine.id == one.id))
-            .map(|one| Conninfo::parse(&one.conninfo))
-            .collect();
+        let conninfos = position
+            .and_then(|position| conninfos.get(position..=position))
+            .unwrap_or(conninfos);
         let shown = |text: &str| {
             // Messages of pglogical end with a new line.
-            reading::redact(text.trim_end(), &logged.message_id, &conninfos)
+            reading::redact(text.trim_end(), &logged.message_id, conninfos)
         };
         let optional = |text: &str| (!text.is_empty()).then(|| shown(text));
         let is_apply = matches!(name.kind, WorkerKind::Apply | WorkerKind::ParallelApply);
@@ -122,15 +143,15 @@ impl CapturedError {
         };
         let mut error = Self {
             ring,
-            ticket: logged.ticket,
+            ticket: logged.tally.ticket,
             provider: name.provider.to_owned(),
             id: subscription.map(|one| one.id).or(name.id),
             subscription: subscription.map(|one| one.subscription.clone()),
             kind: name.kind,
-            pid: logged.pid,
+            pid: logged.tally.pid,
             first_at: epoch_of(logged.first_at),
-            last_at: epoch_of(logged.last_at),
-            occurrences: logged.occurrences,
+            last_at: epoch_of(logged.tally.last_at),
+            occurrences: logged.tally.occurrences,
             severity: error_ring::level_word(logged.level).to_owned(),
             message_id: logged.message_id.clone(),
             message: shown(&logged.message),
@@ -149,12 +170,17 @@ impl CapturedError {
             .relation
             .as_ref()
             .map(|(schema, table)| pgrx::spi::quote_qualified_identifier(schema, table));
-        if error.message_id.contains("missing replicated column")
-            && let Some((schema, table)) = &error.relation
-        {
-            error.is_of_generated_column = has_generated_column(schema, table);
-        }
+        error.look_for_generated_column();
         Some(error)
+    }
+
+    /// The table may have been altered since the error came last.
+    fn look_for_generated_column(&mut self) {
+        if self.message_id.contains("missing replicated column")
+            && let Some((schema, table)) = &self.relation
+        {
+            self.is_of_generated_column = has_generated_column(schema, table);
+        }
     }
 }
 
@@ -187,12 +213,9 @@ fn relation_of(oid: u32) -> Option<(String, String)> {
 /// The errors that are in shared memory: of processes of this database, and of those that are connected to none. Inside a
 /// transaction.
 pub(crate) fn in_memory(subscriptions: &[Subscription]) -> Vec<CapturedError> {
-    let ring = error_ring::count().ring;
-    let logged = error_ring::read(databases::current().to_u32());
-    logged
-        .into_iter()
-        .filter_map(|one| CapturedError::new(one, ring, subscriptions))
-        .collect()
+    let mut memory = Memory::default();
+    memory.look(subscriptions);
+    memory.errors().cloned().collect()
 }
 
 /// So many of those that were written to the table of errors, the newest, are looked at.
@@ -226,9 +249,7 @@ pub(crate) fn merge(
     written: &[CapturedError],
 ) -> Vec<CapturedError> {
     for error in written {
-        let is_known = in_memory
-            .iter()
-            .any(|one| (one.ring, one.ticket) == (error.ring, error.ticket));
+        let is_known = in_memory.iter().any(|one| one.key() == error.key());
         if !is_known {
             in_memory.push(error.clone());
         }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use postgres::Client;
 use replwarden_tests::{
     DEFAULT_DEADLINE, Pair, Provider, SUBSCRIPTION, wait_for_value, wait_until,
 };
 
 use crate::captured_errors::{errors, wait_error};
+use crate::captured_errors_storm::copier;
 use crate::status::{Status, builder, streaming};
 
 /// Places in memory; no fewer are allowed.
@@ -142,4 +144,93 @@ fn number_of_repeats_outlives_the_server() {
     for column in ["occurrences", "occurred_at", "first_occurred_at", "pid"] {
         assert_eq!(after.get(column), before.get(column), "{column}");
     }
+}
+
+/// Errors with these texts, of a session that the hook takes for one of pglogical.
+fn raise(copier: &mut Client, texts: impl IntoIterator<Item = String>) {
+    for text in texts {
+        let sql = format!(
+            "do $$ begin raise exception using errcode = 'RW003', message = '{text}'; end $$"
+        );
+        let error = copier.batch_execute(&sql).expect_err("it raises");
+        assert_eq!(error.code().expect("of the server").code(), "RW003");
+    }
+}
+
+/// So many errors that are different from all others, which are then written down.
+#[track_caller]
+fn raise_others(pair: &Pair, copier: &mut Client, numbers: std::ops::Range<i64>) {
+    let number = numbers.end;
+    raise(copier, numbers.map(|number| format!("other {number}")));
+    wait_for_value(
+        "the other errors are written down",
+        DEFAULT_DEADLINE,
+        || {
+            pair.subscriber().query_one_value::<i64>(
+                pair.database(),
+                "select count(*) from _repl_errors where error ->> 'message' like 'other %'",
+            )
+        },
+        |written| *written >= number,
+    );
+}
+
+/// How often an error has come, as far as it is written down.
+fn written(pair: &Pair, message: &str) -> i64 {
+    pair.subscriber().query_one_value(
+        pair.database(),
+        &format!("select coalesce(sum((error ->> 'occurrences')::bigint), 0)::bigint from _repl_errors where error ->> 'message' = '{message}'"),
+    )
+}
+
+fn losses(pair: &Pair) -> i64 {
+    pair.subscriber().query_one_value(
+        pair.database(),
+        "select count(*) from repl_events where event = 'errors_overwritten'",
+    )
+}
+
+#[test]
+fn error_that_goes_on_while_others_take_its_place() {
+    let pair = streaming(
+        builder(Provider::Pglogical)
+            .subscriber_setting("replwarden.error_slots", SLOTS)
+            .start(),
+    );
+    let mut copier = copier(pair.subscriber(), pair.database());
+    let again = |times| std::iter::repeat_n("again".to_owned(), times);
+    raise(&mut copier, again(1));
+    wait_until("it is written down", DEFAULT_DEADLINE, || {
+        written(&pair, "again") == 1
+    });
+    // Most of its occurrences are seen before its place is taken.
+    raise(&mut copier, again(5));
+    raise_others(&pair, &mut copier, 0..12);
+    raise_others(&pair, &mut copier, 12..24);
+    // None of these is, unless the machine is slow.
+    raise(&mut copier, again(1));
+    raise_others(&pair, &mut copier, 24..36);
+    raise(&mut copier, again(20));
+    raise_others(&pair, &mut copier, 36..48);
+    wait_for_value(
+        "all of its occurrences are written down",
+        DEFAULT_DEADLINE,
+        || written(&pair, "again"),
+        |number| *number == 27,
+    );
+    let rows = errors(Status::of(&pair));
+    let again = rows.iter().filter(|row| row.is("message", "again"));
+    let occurrences: Vec<_> = again.map(|row| row.text("occurrences")).collect();
+    assert_eq!(occurrences, ["6", "21"]);
+    assert_eq!(losses(&pair), 0);
+    // What cannot be seen is told.
+    let mut number = 48;
+    wait_until("it is told that errors were lost", DEFAULT_DEADLINE, || {
+        raise(
+            &mut copier,
+            (number..number + 100).map(|number| format!("other {number}")),
+        );
+        number += 100;
+        losses(&pair) == 1
+    });
 }

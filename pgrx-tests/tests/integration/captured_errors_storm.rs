@@ -41,7 +41,7 @@ const DEPTH: usize = 20;
 
 /// A session that the hook takes for one of pglogical.
 #[track_caller]
-fn copier(cluster: &Cluster, database: &str) -> Client {
+pub(crate) fn copier(cluster: &Cluster, database: &str) -> Client {
     let mut client = cluster.connect(database);
     client
         .batch_execute(&format!(
