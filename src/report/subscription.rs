@@ -8,6 +8,9 @@ use super::{SHOWN, WIDTH, table, wrap};
 /// In seconds. A younger error of a subscription that streams keeps the report from saying that all is well.
 pub(crate) const RECENT: f64 = 600.0;
 
+/// In seconds. After a younger error it is not certain yet that it goes on.
+const JUST_NOW: f64 = 60.0;
+
 /// In seconds. An older error of a subscription that streams is not shown.
 const WORTH_A_LINE: f64 = 86_400.0;
 
@@ -35,16 +38,12 @@ impl Subscription {
             "copying" | "catching_up" => Need::Wait,
             _ => Need::Act,
         };
-        let has_recent_error = self
-            .error_age(now)
-            .is_some_and(|age| age.is_some_and(|age| age < RECENT));
-        if self.warning.is_some() || self.remedy.is_some() {
-            Need::Act
-        } else if has_recent_error {
-            // Where it goes on, the error is over, and worth a look.
-            state.min(Need::Wait)
-        } else {
-            state
+        match self.error_age(now).flatten() {
+            _ if self.warning.is_some() || self.remedy.is_some() => Need::Act,
+            Some(age) if age < JUST_NOW => Need::Act,
+            // It goes on, and the error is worth a look still.
+            Some(age) if age < RECENT => state.min(Need::Wait),
+            _ => state,
         }
     }
 

@@ -88,8 +88,9 @@ fn check_that_cannot_run_says_so() {
     assert_eq!(rows.len(), 1, "{rows:#?}");
     assert!(rows[0].is("severity", "info"), "{rows:#?}");
     assert!(
-        rows[0].text("finding")
-            == "Not checked: the publisher does not tell what it publishes: pglogical is not installed in that database.",
+        rows[0]
+            .text("finding")
+            .starts_with("Not checked: the publisher does not tell what it publishes"),
         "{rows:#?}"
     );
 }

@@ -148,7 +148,10 @@ fn an_old_error_is_mentioned_and_a_young_one_is_not_well() {
     assert!(!failed(10.0 * 86_400.0).contains("connection lost"));
     let seconds = failed(14.0);
     assert_contains(&seconds, "sub: last error 14 s ago: connection lost");
-    assert_contains(&seconds, "Nothing has to be done: this goes on by itself.");
+    assert_contains(&seconds, "Next: look into the server log");
+    let minutes = failed(300.0);
+    assert_contains(&minutes, "sub: last error 5 min ago: connection lost");
+    assert_contains(&minutes, "Nothing has to be done: this goes on by itself.");
 }
 
 #[test]
