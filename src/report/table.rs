@@ -21,7 +21,8 @@ impl Table {
 
     /// Somebody should look at it: it does not become ready by itself.
     pub(crate) fn is_in_trouble(&self) -> bool {
-        self.last_error.is_some()
+        // Of an attempt before, where one runs.
+        self.last_error.is_some() && !self.is_being_copied()
             || matches!(
                 self.state.as_str(),
                 "copy interrupted" | "missing" | "not subscribed"
