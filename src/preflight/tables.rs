@@ -17,8 +17,10 @@ use super::Plan;
 use super::line::{Line, Node, Severity};
 use crate::error::Error;
 use crate::pg::spi;
+use crate::subscription::hazard::Hazard;
 use crate::subscription::publisher::Inquiry;
 use crate::subscription::quote::identifier;
+use crate::watch::sequences_behind;
 use facts::{Column, Here, Published, Table, There};
 use std::collections::{HashMap, HashSet};
 
@@ -36,6 +38,8 @@ struct Scene<'a> {
     schema: String,
     /// Tables here whose copy is to come, and that have rows.
     filled: HashSet<u32>,
+    /// Sequences that are behind their columns.
+    behind: Vec<Hazard>,
     by_oid: HashMap<u32, Vec<Published>>,
     /// Place in `here.tables`, by schema and name.
     by_name: HashMap<(String, String), usize>,
@@ -59,7 +63,7 @@ struct Both<'a> {
 type Check = (&'static str, fn(&Scene, &'static str) -> Checked);
 
 /// In the order in which they have to be dealt with.
-const CHECKS: [Check; 29] = [
+const CHECKS: [Check; 30] = [
     ("published_tables", published::tables),
     ("schemas", missing::schemas),
     ("types", missing::types),
@@ -89,6 +93,7 @@ const CHECKS: [Check; 29] = [
     ("partitions", published::partitions),
     ("sequences", sequence::missing),
     ("sequence_limits", sequence::limits),
+    ("sequences_behind", sequence::behind),
 ];
 
 /// `version`: the publisher's `server_version_num`.
@@ -111,6 +116,9 @@ pub(super) fn lines(
     let (schema, _) = spi::extension()?;
     let mut scene = Scene::new(plan, version, there, here, schema);
     scene.filled = facts::with_rows(&copy::to_look_into(&scene))?;
+    if let Some(subscription) = &plan.subscription {
+        scene.behind = sequences_behind(subscription)?;
+    }
     Ok(run(&scene))
 }
 
@@ -162,6 +170,7 @@ impl<'a> Scene<'a> {
             version,
             schema,
             filled: HashSet::new(),
+            behind: Vec::new(),
             by_oid,
             by_name,
             states: here.states.iter().cloned().collect(),

@@ -234,6 +234,19 @@ pub(crate) fn crashers(subscription: &Subscription) -> Result<Vec<Hazard>, Error
     Ok(hazards.tables)
 }
 
+/// The sequences of a subscription that are behind their columns, as far as the subscriber alone knows. In a transaction.
+pub(crate) fn sequences_behind(subscription: &Subscription) -> Result<Vec<Hazard>, Error> {
+    let (_, owner) = spi::extension()?;
+    let mut sequences = Sequences::default();
+    session::as_role(owner, || {
+        while {
+            sequences.look(std::slice::from_ref(subscription), &HashMap::new())?;
+            !sequences.is_through()
+        } {}
+        Ok(sequences.found().to_vec())
+    })
+}
+
 /// Those of a subscription, existing or not, whose publisher has told all: of `suspects`, which it replicates. `schema`: of this
 /// extension.
 pub(crate) fn crashers_among(

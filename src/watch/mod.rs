@@ -15,5 +15,7 @@ mod sample;
 mod warden;
 mod watcher;
 
-pub(crate) use hazard::{KeylessTable, RENAME, Suspect, Told, crashers_among, listed, loss_of};
+pub(crate) use hazard::{
+    KeylessTable, RENAME, Suspect, Told, crashers_among, listed, loss_of, sequences_behind,
+};
 pub(crate) use warden::Warden;

@@ -8,7 +8,7 @@ use replwarden_tests::{Pair, Provider, SUBSCRIPTION};
 use crate::status::{Row, Status};
 
 /// The checks of what is published and of what is here.
-const CHECKS: [&str; 29] = [
+const CHECKS: [&str; 30] = [
     "published_tables",
     "schemas",
     "types",
@@ -38,6 +38,7 @@ const CHECKS: [&str; 29] = [
     "partitions",
     "sequences",
     "sequence_limits",
+    "sequences_behind",
 ];
 
 /// A pair, and how `repl_preflight()` is called for it.

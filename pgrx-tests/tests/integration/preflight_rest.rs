@@ -1,6 +1,6 @@
 //! Checks of `repl_preflight()` that no other file breaks: what is old, what the subscription is set to, what is stricter here.
 
-use replwarden_tests::{DEFAULT_DEADLINE, Pair, wait_until};
+use replwarden_tests::{DEFAULT_DEADLINE, Pair, Publication, wait_until};
 
 use crate::diagnose::builder;
 use crate::preflight_check::{Preflight, row_of};
@@ -115,4 +115,34 @@ fn what_is_stricter_here_or_not_replicated() {
         ("drop foreign data wrapper nothing cascade", ""),
     );
     preflight.assert_in_order();
+}
+
+/// Rows come with their numbers, and the sequence stays where it is.
+#[test]
+fn sequence_that_is_behind_the_rows_that_have_come() {
+    let pair = builder().start();
+    pair.on_both("create table counted (id serial primary key)");
+    pair.on_subscriber("create extension replwarden");
+    pair.publish(&Publication::of("counted"));
+    pair.on_publisher("insert into counted select from generate_series(1, 100)");
+    let behind = |preflight: &Findings| {
+        let rows = preflight.lines();
+        let mut rows = rows
+            .into_iter()
+            .filter(|row| row.is("check_name", "sequences_behind"));
+        rows.next().expect("each check says something")
+    };
+    assert!(behind(&Findings::before(&pair)).is("severity", "ok"));
+    pair.subscribe();
+    pair.wait_copied();
+    let preflight = Findings::of_subscription(&pair);
+    let row = behind(&preflight);
+    assert!(
+        row.is("severity", "info") && row.text("finding").contains("counted_id_seq"),
+        "{row:#?}"
+    );
+    preflight.assert_in_order();
+    preflight.paste(&row);
+    let row = behind(&preflight);
+    assert!(row.is("severity", "ok"), "{row:#?}");
 }

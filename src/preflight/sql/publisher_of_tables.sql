@@ -33,6 +33,16 @@ sequence_use as (
       join pg_namespace n on n.oid = c.relnamespace
       join pg_attribute a on a.attrelid = u.relation and a.attnum = u.attnum
      cross join lateral (select has_sequence_privilege(c.oid, 'select, usage') as may_read) r
+), unused_sequences as (
+    -- In the schemas of published tables; no column has or uses them.
+    select coalesce(json_agg(json_build_array(n.nspname, c.relname) order by n.nspname, c.relname), '[]') as sequences
+      from (select distinct x.relnamespace from chosen join pg_class x on x.oid = chosen.oid) s
+      join pg_class c on c.relnamespace = s.relnamespace and c.relkind = 'S' and c.relpersistence <> 't'
+      join pg_namespace n on n.oid = c.relnamespace
+     where c.oid not in (select sequence from sequence_use)
+       and c.oid not in (select d.objid from pg_depend d where d.classid = 'pg_class'::regclass and d.deptype in ('a', 'i', 'e'))
+       and c.oid not in (select d.refobjid from pg_depend d
+                          where d.classid = 'pg_attrdef'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjsubid = 0)
 ), others as (
     -- With a table, its partitions are published; and with its partitions, the table.
     select coalesce(json_agg(json_build_object(
@@ -66,6 +76,7 @@ select json_build_object(
     'tables', (select tables from described),
     'types', (select types from described_types),
     'sequences', (select sequences from sequences),
+    'unused_sequences', (select sequences from unused_sequences),
     'others', (select others from others),
     'rights', (select rights from rights),
     'large_objects', (select count(*) from pg_largeobject_metadata))::text

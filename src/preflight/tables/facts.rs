@@ -245,6 +245,8 @@ pub(super) struct There {
     pub(super) tables: Vec<Table>,
     pub(super) types: Vec<Type>,
     pub(super) sequences: Vec<Sequence>,
+    /// Schema and name of those that no column uses.
+    pub(super) unused_sequences: Vec<(String, String)>,
     pub(super) others: Vec<Other>,
     pub(super) rights: Vec<Right>,
     pub(super) large_objects: i64,
@@ -351,10 +353,14 @@ pub(super) fn look(plan: &Plan, there: &There) -> Result<Here, Error> {
         .replace("{described_tables}", DESCRIBED)
         .replace("{states}", states)
         .replace("{role}", role);
+    let used = there.sequences.iter();
+    let sequences = used.map(|one| (&one.schema_name, &one.sequence_name));
+    let unused = there.unused_sequences.iter();
+    let sequences = sequences.chain(unused.map(|(schema, name)| (schema, name)));
     let asked = serde_json::json!({
         "tables": there.tables.iter().map(Table::pair).collect::<Vec<_>>(),
         "types": there.types.iter().map(|one| (&one.schema_name, &one.type_name)).collect::<Vec<_>>(),
-        "sequences": there.sequences.iter().map(|one| (&one.schema_name, &one.sequence_name)).collect::<Vec<_>>(),
+        "sequences": sequences.collect::<Vec<_>>(),
     });
     let subscription = plan.subscription.as_ref().map_or(0, |one| one.id);
     let arguments = [

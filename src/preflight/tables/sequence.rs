@@ -45,12 +45,60 @@ pub(super) fn missing(scene: &Scene, name: &'static str) -> Checked {
         let names = [here.name.as_str(), &sequence.column, &sequence.name];
         lines.push(pasteable(line, Node::Subscriber, &sql, &names));
     }
+    lines.extend(unused(scene, name));
     Checked {
         lines,
         fine: format!(
             "{} whose values come from a sequence there: with a default here.",
             counted(scene.there.sequences.len(), "column")
         ),
+    }
+}
+
+/// Those that an application calls by name.
+fn unused(scene: &Scene, name: &'static str) -> Option<Line> {
+    let missing: Vec<&(String, String)> = scene
+        .there
+        .unused_sequences
+        .iter()
+        .filter(|one| !scene.here.sequences.contains(one))
+        .collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = missing
+        .iter()
+        .map(|(schema, name)| format!("{}.{}", identifier(schema), identifier(name)))
+        .collect();
+    let shown: Vec<String> = names.iter().map(|one| shown(one)).collect();
+    let finding = format!(
+        "{} of the schemas of published tables, which no column there uses, not here: {}.",
+        counted(missing.len(), "sequence"),
+        listed(&shown)
+    );
+    let statements: Vec<String> = names
+        .iter()
+        .map(|one| format!("CREATE SEQUENCE IF NOT EXISTS {one};"))
+        .collect();
+    let line = Line::new(Severity::Warning, name, finding);
+    let sql = statements.join("\n");
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Some(pasteable(line, Node::Subscriber, &sql, &names))
+}
+
+/// Sequences here that are behind the rows that have come. Nothing is wrong with that before the cut-over.
+pub(super) fn behind(scene: &Scene, name: &'static str) -> Checked {
+    let lines = scene.behind.iter().map(|one| {
+        let line = Line::new(Severity::Info, name, one.finding.clone());
+        line.remedy(Node::Subscriber, one.remedy.as_deref().unwrap_or_default())
+    });
+    Checked {
+        lines: lines.collect(),
+        fine: if scene.plan.subscription.is_some() {
+            "No sequence here is behind its column.".to_owned()
+        } else {
+            "No rows have come yet that a sequence could be behind.".to_owned()
+        },
     }
 }
 

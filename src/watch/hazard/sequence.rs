@@ -112,6 +112,11 @@ impl Sequences {
         &self.found
     }
 
+    /// The next look begins with the first again.
+    pub(super) fn is_through(&self) -> bool {
+        self.last == 0
+    }
+
     pub(super) fn look(
         &mut self,
         subscriptions: &[Subscription],
