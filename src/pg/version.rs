@@ -63,12 +63,36 @@ pub(crate) unsafe fn insert_index_entries(
     }
 }
 
-/// An expression over `s`, a row of pg_subscription: the errors that were counted, as JSON. 14 counts none.
-#[cfg(feature = "pg14")]
-pub(crate) const SUBSCRIPTION_ERRORS: &str = "null::jsonb";
-#[cfg(not(feature = "pg14"))]
-pub(crate) const SUBSCRIPTION_ERRORS: &str =
-    "pg_catalog.to_jsonb(pg_catalog.pg_stat_get_subscription_stats(s.oid))";
+/// What came to the catalogs of subscriptions later, by the name that a query has for it, and what it is before: expressions
+/// over `s`, a row of pg_subscription, and `w`, one of pg_stat_get_subscription.
+pub(crate) const SUBSCRIPTION_COLUMNS: [(&str, &str); 5] = [
+    (
+        "{disable_on_error}",
+        since(15, "s.subdisableonerr", "false"),
+    ),
+    ("{two_phase_state}", since(15, "s.subtwophasestate", "'d'")),
+    (
+        "{errors}",
+        since(
+            15,
+            "pg_catalog.pg_stat_get_subscription_stats(s.oid)",
+            "(select null::bigint as apply_error_count, null::bigint as sync_error_count)",
+        ),
+    ),
+    (
+        "{password_required}",
+        since(16, "s.subpasswordrequired", "false"),
+    ),
+    ("{leader_pid}", since(16, "w.leader_pid", "null")),
+];
+
+const fn since(major: u32, expression: &'static str, before: &'static str) -> &'static str {
+    if pg_sys::PG_VERSION_NUM / 10_000 >= major {
+        expression
+    } else {
+        before
+    }
+}
 
 /// Makes a set of things to wait for, which belongs to nobody but the caller: in a memory context up to 16, with a
 /// resource owner since.

@@ -9,7 +9,10 @@ use std::sync::LazyLock;
 pub(super) struct Native;
 
 static SUBSCRIPTIONS: LazyLock<String> = LazyLock::new(|| {
-    include_str!("sql/native_subscriptions.sql").replace("{errors}", version::SUBSCRIPTION_ERRORS)
+    version::SUBSCRIPTION_COLUMNS.iter().fold(
+        include_str!("sql/native_subscriptions.sql").to_owned(),
+        |sql, (name, expression)| sql.replace(name, expression),
+    )
 });
 
 impl Provider for Native {
