@@ -110,7 +110,12 @@ fn extra(scene: &Scene, name: &'static str, both: Both, sent: &[&Column]) -> Opt
         shown(&both.here.name),
         if demanding.len() == 1 { "it" } else { "them" },
     );
-    let statements: Vec<String> = demanding
+    let line = Line::new(Severity::Error, name, finding).on(&shown(&both.here.name));
+    Some(drop_not_null(line, both, &demanding))
+}
+
+fn drop_not_null(line: Line, both: Both, columns: &[&str]) -> Line {
+    let statements: Vec<String> = columns
         .iter()
         .map(|one| {
             format!(
@@ -120,15 +125,9 @@ fn extra(scene: &Scene, name: &'static str, both: Both, sent: &[&Column]) -> Opt
             )
         })
         .collect();
-    let mut pasted = demanding.clone();
+    let mut pasted = columns.to_vec();
     pasted.push(&both.here.name);
-    let line = Line::new(Severity::Error, name, finding).on(&shown(&both.here.name));
-    Some(pasteable(
-        line,
-        Node::Subscriber,
-        &statements.join("\n"),
-        &pasted,
-    ))
+    pasteable(line, Node::Subscriber, &statements.join("\n"), &pasted)
 }
 
 /// Columns that are sent and here, with what they are here.
@@ -233,25 +232,8 @@ pub(super) fn not_null(scene: &Scene, name: &'static str) -> Checked {
             listed(&stricter),
             shown(&both.here.name)
         );
-        let statements: Vec<String> = stricter
-            .iter()
-            .map(|one| {
-                format!(
-                    "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;",
-                    both.here.name,
-                    identifier(one)
-                )
-            })
-            .collect();
-        let mut pasted = stricter.clone();
-        pasted.push(&both.here.name);
         let line = Line::new(Severity::Warning, name, finding).on(&shown(&both.here.name));
-        lines.push(pasteable(
-            line,
-            Node::Subscriber,
-            &statements.join("\n"),
-            &pasted,
-        ));
+        lines.push(drop_not_null(line, both, &stricter));
     }
     Checked {
         lines,

@@ -90,6 +90,18 @@ pub(super) struct Index {
     pub(super) predicate: Option<String>,
 }
 
+impl Index {
+    /// What REPLICA IDENTITY USING INDEX takes.
+    pub(super) fn can_be_identity(&self) -> bool {
+        self.is_unique
+            && self.is_valid
+            && self.is_immediate
+            && self.is_not_null
+            && self.predicate.is_none()
+            && self.expressions.is_none()
+    }
+}
+
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Table {

@@ -70,15 +70,7 @@ fn without_identity(
         )
     };
     let mut indexes = table.indexes.iter();
-    let usable = indexes.find(|one| {
-        one.is_unique
-            && one.is_immediate
-            && one.is_valid
-            && one.is_not_null
-            && one.predicate.is_none()
-            && one.expressions.is_none()
-            && !one.is_primary
-    });
+    let usable = indexes.find(|one| one.can_be_identity() && !one.is_primary);
     let line = Line::new(Severity::Error, name, finding).on(&shown(&table.name));
     Some(match (table.primary_key(), usable) {
         (Some(_), _) => {
@@ -221,15 +213,8 @@ fn key_there(table: &Table) -> Vec<String> {
 
 fn keyless(both: Both) -> KeylessTable {
     let columns = both.here.columns.iter().filter(|one| !one.is_generated());
-    let indexes = both.here.indexes.iter().filter(|one| {
-        one.is_unique
-            && one.is_valid
-            && one.is_immediate
-            && one.is_not_null
-            && one.predicate.is_none()
-            && one.expressions.is_none()
-            && !both.here.is_partitioned()
-    });
+    let indexes = both.here.indexes.iter();
+    let indexes = indexes.filter(|one| one.can_be_identity() && !both.here.is_partitioned());
     KeylessTable {
         subscriber: 0,
         schema_name: both.here.schema_name.clone(),
@@ -290,12 +275,7 @@ fn lookup(scene: &Scene, name: &'static str, both: Both) -> Option<Line> {
     let columns: Vec<String> = identity.iter().map(|one| identifier(one)).collect();
     let line = Line::new(Severity::Error, name, finding).on(&table);
     let matching = both.here.indexes.iter().find(|one| {
-        one.is_unique
-            && one.is_valid
-            && one.is_immediate
-            && one.is_not_null
-            && one.predicate.is_none()
-            && one.expressions.is_none()
+        one.can_be_identity()
             && one
                 .columns
                 .iter()
