@@ -20,4 +20,4 @@ pub use pair::{Pair, PairBuilder, Provider, Publication, SUBSCRIPTION};
 pub use proxy::Proxy;
 pub use rows::{TextRow, assert_same_rows};
 pub use server::Server;
-pub use wait::{DEFAULT_DEADLINE, wait_for_value, wait_until};
+pub use wait::{DEFAULT_DEADLINE, RELAUNCH_DEADLINE, wait_for_value, wait_until};

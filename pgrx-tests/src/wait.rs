@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 /// "never" from "late", it does not measure speed.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 
+/// For a worker that pglogical starts again: its manager sleeps for longer and longer while nothing happens (up to
+/// `MAX_SLEEP` of pglogical_manager.c, 180 s).
+pub const RELAUNCH_DEADLINE: Duration = Duration::from_secs(120 + 180);
+
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Waits until `condition` holds. `what` completes the sentence "waited 120s in vain until …".

@@ -6,7 +6,8 @@ use postgres::Client;
 use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use replwarden_tests::{
-    DEFAULT_DEADLINE, Pair, Provider, SUBSCRIPTION, ShutdownMode, wait_for_value, wait_until,
+    DEFAULT_DEADLINE, Pair, Provider, RELAUNCH_DEADLINE, SUBSCRIPTION, ShutdownMode,
+    wait_for_value, wait_until,
 };
 
 use crate::database::{create_roles, lines};
@@ -300,12 +301,12 @@ fn restart_ends_the_pause_of_pglogical() {
             .count()
     };
     // The second time it comes after 5 s, and then not for a long time.
-    wait_until("the worker has failed twice", DEFAULT_DEADLINE, || {
+    wait_until("the worker has failed twice", RELAUNCH_DEADLINE, || {
         failures() >= 2
     });
     pair.on_subscriber("alter table item drop constraint small");
     assert_eq!(act(&pair, "repl_restart_worker").as_deref(), Some("t"));
-    wait_until("the row has come at once", Duration::from_secs(30), || {
+    wait_until("the row has come at once", Duration::from_secs(60), || {
         let sql = "select count(*) from item where id = 10";
         pair.subscriber()
             .query_one_value::<i64>(pair.database(), sql)

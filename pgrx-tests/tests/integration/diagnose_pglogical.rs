@@ -3,7 +3,8 @@
 use std::fs;
 
 use replwarden_tests::{
-    DEFAULT_DEADLINE, Pair, Provider, Publication, ShutdownMode, wait_for_value, wait_until,
+    DEFAULT_DEADLINE, Pair, Provider, Publication, RELAUNCH_DEADLINE, ShutdownMode, wait_for_value,
+    wait_until,
 };
 
 use crate::captured_errors::wait_error;
@@ -111,7 +112,7 @@ fn pause_after_failures() {
     let status = Status::of(&pair);
     pair.publisher().stop(ShutdownMode::Fast);
     // After the second time the pause is long.
-    wait_until("it has failed twice", DEFAULT_DEADLINE, || {
+    wait_until("it has failed twice", RELAUNCH_DEADLINE, || {
         let log = pair.subscriber().log();
         log.lines()
             .filter(|line| {
