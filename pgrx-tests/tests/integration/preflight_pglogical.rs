@@ -106,6 +106,10 @@ fn role_that_may_not_look_into_pglogical() {
     let rows = preflight.rows();
     let row = row_of(&rows, "pglogical_rights");
     assert!(row.is("severity", "error"), "{row:#?}");
+    let is_none = "The publisher's role \"carrier\" is no superuser, which pglogical asks for";
+    let role = row_of(&rows, "pglogical_role");
+    assert!(role.is("severity", "info"), "{role:#?}");
+    assert!(role.text("finding").starts_with(is_none), "{role:#?}");
     // The list of output plugins is for those who may see all settings.
     for check in [
         "replication_sets",
@@ -135,6 +139,10 @@ fn role_that_may_not_look_into_pglogical() {
     for check in ["replication_sets", "disk_space"] {
         assert!(row_of(&rows, check).is("severity", "ok"), "{rows:#?}");
     }
+    pair.on_publisher("alter role carrier superuser");
+    let rows = preflight.rows();
+    let is_role = |row: &Row| row.is("check_name", "pglogical_role");
+    assert!(!rows.iter().any(is_role), "{rows:#?}");
 }
 
 /// Each part that is not there yet, from the beginning.

@@ -1,5 +1,8 @@
 //! Checks of `repl_preflight()` that no other file breaks: what is old, what the subscription is set to, what is stricter here.
 
+use std::fs::{self, File};
+use std::ops::Range;
+
 use replwarden_tests::{DEFAULT_DEADLINE, Pair, Publication, wait_until};
 
 use crate::diagnose::builder;
@@ -145,4 +148,57 @@ fn sequence_that_is_behind_the_rows_that_have_come() {
     preflight.paste(&row);
     let row = behind(&preflight);
     assert!(row.is("severity", "ok"), "{row:#?}");
+}
+
+/// Files without blocks make the table as large as one likes.
+#[test]
+fn what_is_published_does_not_fit_on_the_disk() {
+    let pair = with_item();
+    pair.on_publisher(
+        "create table large (id int primary key); alter publication pub add table large",
+    );
+    pair.on_subscriber("create table large (id int primary key)");
+    let preflight = Preflight::before(&pair);
+    let before = preflight.not_fine();
+    let row = row_of(&preflight.rows(), "disk_space");
+    assert!(row.is("severity", "ok"), "{row:#?}");
+    let file: String = pair.publisher().query_one_value(
+        pair.database(),
+        "select current_setting('data_directory') || '/' || pg_relation_filepath('large')",
+    );
+    // A table is in files of 1 GB (RELSEG_SIZE), which nobody reads here.
+    let segment = |number: u32| match number {
+        0 => file.clone(),
+        _ => format!("{file}.{number}"),
+    };
+    let make = |numbers: Range<u32>| {
+        for number in numbers {
+            let made = File::create(segment(number)).and_then(|made| made.set_len(1 << 30));
+            made.unwrap_or_else(|error| panic!("{}: {error}", segment(number)));
+        }
+    };
+    let mut size = 16;
+    make(0..size);
+    let row = loop {
+        let row = row_of(&preflight.rows(), "disk_space");
+        if row.is("severity", "error") {
+            break row;
+        }
+        make(size..2 * size);
+        size *= 2;
+    };
+    assert!(
+        row.text("finding").ends_with(": the copy does not fit."),
+        "{row:#?}"
+    );
+    assert!(
+        row.text("remedy")
+            .starts_with("-- on the subscriber:\n-- make room"),
+        "{row:#?}"
+    );
+    for number in 1..size {
+        fs::remove_file(segment(number)).expect("it is removed");
+    }
+    File::create(segment(0)).expect("it is empty again");
+    preflight.wait_as_before(&before);
 }
