@@ -24,6 +24,8 @@ create table @extschema@._repl_foreign_keys (
     task text check (task in ('restore', 'validate')),
     -- The table that is copied again.
     awaits regclass,
+    -- The constraint, when it is back and not valid yet, where the origin is this database.
+    constraint_id oid,
     problem text,
     rows_wrong bigint,
     sample_keys jsonb,
@@ -42,7 +44,7 @@ create trigger ignore_replicated before insert or update or delete on @extschema
 alter table @extschema@._repl_foreign_keys enable replica trigger ignore_replicated;
 
 create view @extschema@.repl_detached_foreign_keys as
-    select t.relation, f.constraint_name, f.definition, f.detached_at,
+    select t.relation, coalesce(k.name, f.constraint_name) as constraint_name, f.definition, f.detached_at,
            case when w.task = 'validate' then 'validating'
                 when k.is_back then 'not valid'
                 when w.task = 'restore' then 'waiting'
@@ -55,9 +57,9 @@ create view @extschema@.repl_detached_foreign_keys as
       from @extschema@._repl_foreign_keys f
      -- What another database has begun, nobody goes on with here.
      cross join lateral (
-           select case when f.origin = (select s.system_identifier from pg_catalog.pg_control_system() s) || '/'
-                           || (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())
-                       then f.task end as task) w
+           select f.origin = (select s.system_identifier from pg_catalog.pg_control_system() s) || '/'
+                      || (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()) as is_here) h
+     cross join lateral (select case when h.is_here then f.task end as task) w
      cross join lateral (
            select case when exists (select from pg_catalog.pg_class c where c.oid = f.relation) then f.relation
                        else pg_catalog.to_regclass(f.relation_name)::regclass end as relation) t
@@ -65,9 +67,12 @@ create view @extschema@.repl_detached_foreign_keys as
            select case when exists (select from pg_catalog.pg_class c where c.oid = f.referenced) then f.referenced
                        else pg_catalog.to_regclass(f.referenced_name)::regclass end as referenced) r
      cross join lateral (
-           select coalesce(bool_or(c.contype = 'f' and c.conrelid = t.relation), false) as is_back,
-                  coalesce(bool_or(c.contype = 'f' and c.conrelid = t.relation and c.convalidated), false) as is_valid
-             from pg_catalog.pg_constraint c where c.conrelid = t.relation and c.conname = f.constraint_name) k
+           select coalesce(bool_or(c.contype = 'f'), false) as is_back,
+                  coalesce(bool_or(c.contype = 'f' and c.convalidated), false) as is_valid,
+                  -- It may have got another name since it is back.
+                  (pg_catalog.array_agg(c.conname) filter (where c.oid = f.constraint_id))[1] as name
+             from pg_catalog.pg_constraint c
+            where c.conrelid = t.relation and (c.conname = f.constraint_name or h.is_here and c.oid = f.constraint_id)) k
      cross join lateral (
            select coalesce((select pg_catalog.pg_has_role(c.relowner, 'usage')
                               from pg_catalog.pg_class c where c.oid = t.relation), false)
@@ -114,7 +119,7 @@ comment on function @extschema@._repl_before_drop() is
     'internal: brings detached foreign keys back before the extension that knows them is dropped';
 
 create event trigger replwarden_before_drop on ddl_command_start
-    when tag in ('DROP EXTENSION', 'DROP SCHEMA')
+    when tag in ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED')
     execute function @extschema@._repl_before_drop();
 comment on event trigger replwarden_before_drop is
     'detached foreign keys come back before replwarden is dropped';

@@ -20,6 +20,7 @@ pub(crate) mod libpq;
 pub(crate) mod lock;
 mod log_hook;
 pub(crate) mod name;
+pub(crate) mod own_tables;
 pub(crate) mod raw;
 pub(crate) mod relation;
 pub(crate) mod replication_process;

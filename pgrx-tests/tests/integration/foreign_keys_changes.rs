@@ -130,6 +130,66 @@ fn another_table_has_the_name() {
 
 /// The worker finds them as they are then, and nothing fails for what it does not find.
 #[test]
+fn key_that_is_not_valid_yet_has_another_name() {
+    let database = Database::new();
+    database.run(SHOP);
+    database.run(
+        "select repl_restore_foreign_keys(validate => false);
+         alter table orders rename constraint orders_customer_fkey to \"an \"\"other\"\"\"",
+    );
+    assert_eq!(
+        database.lines(DETACHED),
+        ["orders|an \"other\"|not valid"],
+        "it is the one that was brought back"
+    );
+    database.run("select repl_detach_foreign_keys('orders')");
+    assert_eq!(
+        database.lines(DETACHED),
+        ["orders|an \"other\"|detached"],
+        "it is kept once"
+    );
+    database.run(
+        "select repl_restore_foreign_keys(validate => false);
+         alter table orders rename constraint \"an \"\"other\"\"\" to third;
+         select repl_restore_foreign_keys()",
+    );
+    wait_none_detached(&database);
+    assert_eq!(
+        database.lines(KEYS),
+        ["orders|third|FOREIGN KEY (customer) REFERENCES customer(id) ON DELETE CASCADE|t|f|NULL"]
+    );
+}
+
+#[test]
+fn owner_of_the_extension_goes() {
+    let database = Database::without_extension();
+    let boss = format!("boss_{}", database.name());
+    database.run(&format!(
+        "create role {boss} superuser; grant all on schema public to {OWNER};
+         set role {boss}; create extension replwarden"
+    ));
+    database.run_as(OWNER, SHOP);
+    // Of somebody who owns nothing of it.
+    database.run(&format!("drop owned by {STRANGER}"));
+    assert_eq!(
+        database.lines(DETACHED),
+        ["orders|orders_customer_fkey|detached"]
+    );
+    database.run(&format!("drop owned by {boss}; drop role {boss}"));
+    assert!(
+        database
+            .lines("select from pg_extension where extname = 'replwarden'")
+            .is_empty()
+    );
+    assert_eq!(
+        database.lines(KEYS),
+        [
+            "orders|orders_customer_fkey|FOREIGN KEY (customer) REFERENCES customer(id) ON DELETE CASCADE NOT VALID|f|f|NULL"
+        ]
+    );
+}
+
+#[test]
 fn tables_change_while_their_keys_wait() {
     let pair = shop(status::builder(Provider::Native).start());
     create_roles(pair.subscriber());

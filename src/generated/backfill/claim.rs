@@ -30,7 +30,7 @@ select r.id, r.backfill, b.workers
 /// The oldest backfill first, in the order of the table; what was left behind last. The locks show to others that somebody
 /// is at it, and go with the process.
 pub(super) fn next(state: &State) -> Result<Option<Claim>, Error> {
-    let candidates = state.query(CANDIDATES, &[state.origin.as_str().into()], |row| {
+    let candidates = state.query(CANDIDATES, &[state.origin().into()], |row| {
         Ok((
             spi::required::<i64>(row, 1)?,
             spi::required::<i64>(row, 2)?,

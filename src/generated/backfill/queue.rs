@@ -74,7 +74,7 @@ pub(super) fn enqueue(table: &OwnedTable, workers: i32) -> Result<Option<i64>, E
         table.oid.into(),
         columns.into(),
         workers.into(),
-        state.origin.as_str().into(),
+        state.origin().into(),
     ];
     let id = state
         .query(INSERT, &arguments, |row| spi::required::<i64>(row, 1))?

@@ -56,7 +56,7 @@ pub(super) struct Ended {
 
 /// Begins what has arrived, ends what has nothing left to do.
 pub(super) fn settle(state: &State) -> Result<Vec<Ended>, Error> {
-    let arguments = [state.origin.as_str().into(), RULE_FUNCTION.into()];
+    let arguments = [state.origin().into(), RULE_FUNCTION.into()];
     let arrived = state.query(ARRIVED, &arguments, |row| {
         Ok((
             spi::required::<i64>(row, 1)?,
@@ -73,7 +73,7 @@ pub(super) fn settle(state: &State) -> Result<Vec<Ended>, Error> {
             "update {schema}._repl_backfills
                 set origin = $2, state = 'queued', first_transaction = pg_current_xact_id(), started_at = null, rows_scanned = 0, rows_changed = 0
               where id = $1",
-            &[id.into(), state.origin.as_str().into()],
+            &[id.into(), state.origin().into()],
         )?;
         state.plan(id, relation, workers)?;
     }

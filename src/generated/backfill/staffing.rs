@@ -48,7 +48,7 @@ pub(crate) fn staffing() -> Result<Staffing, Error> {
     for ended in settle::settle(&state)? {
         super::failing::report_end(&ended);
     }
-    let arguments = [state.origin.as_str().into(), state.lock_class().into()];
+    let arguments = [state.origin().into(), state.lock_class().into()];
     let found = state.query(STAFFING, &arguments, |row| {
         Ok(Staffing {
             unfinished: spi::required(row, 1)?,

@@ -1,7 +1,7 @@
 //! The tables in which backfills are kept, and what of them does not depend on who asks.
 
 use crate::error::Error;
-use crate::pg::session::{self, ORDINARY_TRIGGERS};
+use crate::pg::own_tables::OwnTables;
 use crate::pg::{lock, spi};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -9,28 +9,12 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 /// Where the extension keeps its backfills in this database.
 pub(crate) struct State {
-    schema: String,
-    owner: pg_sys::Oid,
+    tables: OwnTables,
     /// `_repl_backfills`, whose OID also is the class of the workers' locks.
     pub(super) backfills: pg_sys::Oid,
     /// `_repl_backfill_ranges`, likewise.
     pub(super) ranges: pg_sys::Oid,
-    /// System identifier and database: positions of another origin (a dump, a copied database, the old server of
-    /// pg_upgrade) mean nothing.
-    pub(super) origin: String,
 }
-
-const STATE: &str = "
-select pg_catalog.quote_ident(n.nspname), e.extowner,
-       (select c.oid from pg_catalog.pg_class c
-         where c.relnamespace = n.oid and c.relname = '_repl_backfills'),
-       (select c.oid from pg_catalog.pg_class c
-         where c.relnamespace = n.oid and c.relname = '_repl_backfill_ranges'),
-       (select s.system_identifier from pg_catalog.pg_control_system() s) || '/' || d.oid
-  from pg_catalog.pg_extension e
-  join pg_catalog.pg_namespace n on n.oid = e.extnamespace
-  join pg_catalog.pg_database d on d.datname = pg_catalog.current_database()
- where e.extname = 'replwarden'";
 
 /// Makes the ranges of a backfill: of each table or partition with rows, one, or several if several workers are to share
 /// them.
@@ -62,36 +46,32 @@ returning blocks_total";
 impl State {
     /// Error `NotInstalled` where the extension is not there (any more).
     pub(crate) fn find() -> Result<Self, Error> {
-        spi::query_kept(STATE, &[], |row| {
-            Ok(Self {
-                schema: spi::required(row, 1)?,
-                owner: spi::required(row, 2)?,
-                backfills: spi::required(row, 3)?,
-                ranges: spi::required(row, 4)?,
-                origin: spi::required(row, 5)?,
-            })
-        })?
-        .pop()
-        .ok_or(Error::NotInstalled)
+        let names = ["_repl_backfills", "_repl_backfill_ranges"];
+        let (tables, [backfills, ranges]) = OwnTables::find(names)?;
+        Ok(Self {
+            tables,
+            backfills,
+            ranges,
+        })
     }
 
-    /// Runs a statement in which `{schema}` stands for that of the extension, with the rights of its owner and under a
-    /// new snapshot. Not as replication would: the tables ignore what replication brings.
+    pub(super) fn origin(&self) -> &str {
+        &self.tables.origin
+    }
+
+    /// [`OwnTables::query`]
     pub(super) fn query<T>(
         &self,
         sql: &str,
         arguments: &[DatumWithOid],
         row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
     ) -> Result<Vec<T>, Error> {
-        let sql = sql.replace("{schema}", &self.schema);
-        session::with_settings(&[ORDINARY_TRIGGERS], || {
-            session::as_role(self.owner, || spi::query_kept(&sql, arguments, row))
-        })
+        self.tables.query(sql, arguments, row)
     }
 
-    /// A statement whose rows nobody wants; says how many there are.
+    /// [`OwnTables::run`]
     pub(super) fn run(&self, sql: &str, arguments: &[DatumWithOid]) -> Result<usize, Error> {
-        Ok(self.query(sql, arguments, |_| Ok(()))?.len())
+        self.tables.run(sql, arguments)
     }
 
     /// Makes a backfill's ranges for its relation, or anew for one table or partition of it. Gives the number of blocks of

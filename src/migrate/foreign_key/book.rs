@@ -1,31 +1,18 @@
 //! The table in which detached foreign keys are kept.
 
 use crate::error::Error;
-use crate::pg::session::{self, ORDINARY_TRIGGERS, SAFE_SEARCH_PATH};
-use crate::pg::spi;
+use crate::pg::own_tables::OwnTables;
+use crate::pg::{session, spi};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 /// Where the extension keeps them in this database.
 pub(super) struct Book {
-    pub(super) schema: String,
-    owner: pg_sys::Oid,
+    tables: OwnTables,
     /// The table, whose OID also is the class of the worker's lock.
     pub(super) table: pg_sys::Oid,
-    /// System identifier and database: in another one nobody is at work on what this one has begun.
-    pub(super) origin: String,
 }
-
-const BOOK: &str = "
-select pg_catalog.quote_ident(n.nspname), e.extowner,
-       (select c.oid from pg_catalog.pg_class c
-         where c.relnamespace = n.oid and c.relname = '_repl_foreign_keys'),
-       (select s.system_identifier from pg_catalog.pg_control_system() s) || '/' || d.oid
-  from pg_catalog.pg_extension e
-  join pg_catalog.pg_namespace n on n.oid = e.extnamespace
-  join pg_catalog.pg_database d on d.datname = pg_catalog.current_database()
- where e.extname = 'replwarden'";
 
 /// What there is on the table under the name of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +62,19 @@ const HAS_WORK: &str = "
 select exists (
     select from {schema}._repl_foreign_keys f
      where f.origin = $1 and f.task is not null and (f.task <> 'restore' or ({is_ready})))";
+
+/// A key that is back, though not valid yet, may have got another name. `$1`: the origin.
+const FOLLOW_NAMES: &str = "
+update {schema}._repl_foreign_keys f set constraint_name = k.conname
+  from pg_constraint k
+ where k.oid = f.constraint_id and f.origin = $1 and k.conrelid = f.relation and k.conname <> f.constraint_name
+   and not exists (
+       select from {schema}._repl_foreign_keys o where o.relation = f.relation and o.constraint_name = k.conname)";
+
+/// The constraint that has come back, by which it is known under another name.
+const CONSTRAINT_ID: &str = "coalesce((
+    select k.oid from pg_constraint k
+     where k.conrelid = f.relation and k.conname = f.constraint_name and k.contype = 'f'), f.constraint_id)";
 
 /// `$1`: the role whose rights count, `$2`: the origin, `$3`: one table or NULL, `$4`: one id or NULL.
 const ENTRIES: &str = "
@@ -143,47 +143,47 @@ fn follow(definition: &str, before: &str, now: &str) -> String {
     definition.replace(&reference(before), &reference(now))
 }
 
+fn with_fragments(sql: &str) -> String {
+    sql.replace("{is_ready}", IS_READY)
+        .replace("{constraint_id}", CONSTRAINT_ID)
+}
+
 impl Book {
     /// Error `NotInstalled` where the extension is not there.
     pub(super) fn find() -> Result<Self, Error> {
-        spi::query_kept(BOOK, &[], |row| {
-            Ok(Self {
-                schema: spi::required(row, 1)?,
-                owner: spi::required(row, 2)?,
-                table: spi::required(row, 3)?,
-                origin: spi::required(row, 4)?,
-            })
-        })?
-        .pop()
-        .ok_or(Error::NotInstalled)
+        let (tables, [table]) = OwnTables::find(["_repl_foreign_keys"])?;
+        Ok(Self { tables, table })
     }
 
-    /// Runs a statement in which `{schema}` stands for that of the extension, with the rights of its owner, under a new
-    /// snapshot, and not as replication would: the table ignores what replication brings.
+    /// Quoted.
+    pub(super) fn schema(&self) -> &str {
+        &self.tables.schema
+    }
+
+    /// In another one nobody is at work on what this one has begun.
+    pub(super) fn origin(&self) -> &str {
+        &self.tables.origin
+    }
+
+    /// [`OwnTables::query`], with the fragments of this file in braces.
     pub(super) fn query<T>(
         &self,
         sql: &str,
         arguments: &[DatumWithOid],
         row: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
     ) -> Result<Vec<T>, Error> {
-        let sql = self.filled(sql);
-        session::with_settings(&[ORDINARY_TRIGGERS, SAFE_SEARCH_PATH], || {
-            session::as_role(self.owner, || spi::query(&sql, arguments, row))
-        })
-    }
-
-    fn filled(&self, sql: &str) -> String {
-        sql.replace("{is_ready}", IS_READY)
-            .replace("{schema}", &self.schema)
+        self.tables.query(&with_fragments(sql), arguments, row)
     }
 
     /// Whether there is something that could be done now. Takes no transaction id.
     pub(super) fn has_work(&self) -> Result<bool, Error> {
-        let arguments = [self.origin.as_str().into()];
+        let arguments = [self.origin().into()];
         let found = session::with_safe_search_path(|| {
-            spi::read_kept(&self.filled(HAS_WORK), &arguments, |row| {
-                spi::required::<bool>(row, 1)
-            })
+            spi::read_kept(
+                &self.tables.filled(&with_fragments(HAS_WORK)),
+                &arguments,
+                |row| spi::required::<bool>(row, 1),
+            )
         })?;
         Ok(found == [true])
     }
@@ -194,24 +194,28 @@ impl Book {
 
     /// Those of a table, its partitions and what it is a partition of, and those that refer to them; `None`: all.
     pub(super) fn entries(&self, relation: Option<pg_sys::Oid>) -> Result<Vec<Entry>, Error> {
-        let arguments = [
-            session::current_role().into(),
-            self.origin.as_str().into(),
-            relation.into(),
-            None::<i64>.into(),
-        ];
-        self.query(ENTRIES, &arguments, entry)
+        self.read(relation, None)
     }
 
     /// One, as it is now.
     pub(super) fn entry(&self, id: i64) -> Result<Option<Entry>, Error> {
+        Ok(self.read(None, Some(id))?.pop())
+    }
+
+    fn read(&self, relation: Option<pg_sys::Oid>, id: Option<i64>) -> Result<Vec<Entry>, Error> {
+        self.follow_names()?;
         let arguments = [
             session::current_role().into(),
-            self.origin.as_str().into(),
-            None::<pg_sys::Oid>.into(),
+            self.origin().into(),
+            relation.into(),
             id.into(),
         ];
-        Ok(self.query(ENTRIES, &arguments, entry)?.pop())
+        self.query(ENTRIES, &arguments, entry)
+    }
+
+    /// Keys that are back under another name are kept under that.
+    pub(super) fn follow_names(&self) -> Result<(), Error> {
+        self.run(FOLLOW_NAMES, &[self.origin().into()]).map(|_| ())
     }
 
     /// It is back as it was.
@@ -223,10 +227,11 @@ impl Book {
     /// What a worker is to do with it; what was the matter with it is no more.
     pub(super) fn set_task(&self, entry: &Entry, task: Option<&str>) -> Result<(), Error> {
         let update = "
-            update {schema}._repl_foreign_keys
-               set task = $2, origin = $3, problem = null, rows_wrong = null, sample_keys = null
+            update {schema}._repl_foreign_keys f
+               set task = $2, origin = $3, problem = null, rows_wrong = null, sample_keys = null,
+                   constraint_id = {constraint_id}
              where id = $1";
-        let arguments = [entry.id.into(), task.into(), self.origin.as_str().into()];
+        let arguments = [entry.id.into(), task.into(), self.origin().into()];
         self.run(update, &arguments).map(|_| ())
     }
 
@@ -238,8 +243,9 @@ impl Book {
         orphans: Option<&super::orphan::Orphans>,
     ) -> Result<(), Error> {
         let update = "
-            update {schema}._repl_foreign_keys
-               set task = null, problem = $2, rows_wrong = $3, sample_keys = $4::jsonb
+            update {schema}._repl_foreign_keys f
+               set task = null, problem = $2, rows_wrong = $3, sample_keys = $4::jsonb,
+                   constraint_id = {constraint_id}
              where id = $1";
         let arguments = [
             entry.id.into(),

@@ -49,7 +49,7 @@ returning 1";
 pub(super) fn detach(relation: Option<pg_sys::Oid>) -> Result<Vec<String>, Error> {
     let book = Book::find()?;
     let Some(relation) = relation else {
-        let tables = key::replicated_tables(&book.schema, |sql| {
+        let tables = key::replicated_tables(book.schema(), |sql| {
             book.query(sql, &[], |row| spi::required(row, 1))
         })?;
         let find = || key::of_tables(&tables);
@@ -117,13 +117,14 @@ fn drop_keys(
     if keys.is_empty() {
         return Ok(lines);
     }
+    book.follow_names()?;
     let known: BTreeSet<u32> = keys.iter().map(|one| one.oid.to_u32()).collect();
     for key in find()? {
         // One that was made while the locks were waited for is not locked.
         if !known.contains(&key.oid.to_u32()) || !key.is_owned {
             continue;
         }
-        let arguments = [key.oid.into(), book.origin.as_str().into(), awaits.into()];
+        let arguments = [key.oid.into(), book.origin().into(), awaits.into()];
         if book.run(KEEP_PART, &arguments)? == 0 {
             book.run(KEEP, &arguments)?;
         }

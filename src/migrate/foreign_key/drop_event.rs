@@ -12,30 +12,27 @@ use pgrx::prelude::*;
 #[pg_extern(sql = false)]
 fn repl_before_drop(info: pg_sys::FunctionCallInfo) {
     let dropped = drop_command::objects(info);
-    if let Err(error) = session::with_safe_search_path(|| bring_back(&dropped)) {
+    if let Err(error) = session::with_safe_search_path(|| bring_back(dropped)) {
         error.raise();
     }
 }
 
-/// Whether the caller may drop it; the server says so who may not.
-const MAY_DROP: &str = "
-select pg_has_role(e.extowner, 'USAGE'), n.nspname::text
+/// Whether the command drops the extension, or its schema with it, and the caller may; the server says so who may not. `$1`:
+/// extensions, `$2`: schemas, `$3`: owners.
+const IS_DROPPED: &str = "
+select (e.extname::text = any ($1) or e.extowner = any ($3)) and pg_has_role(e.extowner, 'USAGE')
+       or (n.nspname::text = any ($2) or n.nspowner = any ($3)) and pg_has_role(n.nspowner, 'USAGE')
   from pg_extension e join pg_namespace n on n.oid = e.extnamespace
  where e.extname = 'replwarden'";
 
-fn bring_back(dropped: &drop_command::Dropped) -> Result<(), Error> {
-    let found = spi::query(MAY_DROP, &[], |row| {
-        Ok((
-            spi::required::<bool>(row, 1)?,
-            spi::required::<String>(row, 2)?,
-        ))
-    })?;
-    let Some((true, schema)) = found.into_iter().next() else {
-        return Ok(());
-    };
-    let is_meant = dropped.extensions.iter().any(|one| one == "replwarden")
-        || dropped.schemas.contains(&schema);
-    if !is_meant {
+fn bring_back(dropped: drop_command::Dropped) -> Result<(), Error> {
+    let arguments = [
+        dropped.extensions.into(),
+        dropped.schemas.into(),
+        dropped.owners.into(),
+    ];
+    let is_dropped = spi::query(IS_DROPPED, &arguments, |row| spi::required::<bool>(row, 1))?;
+    if is_dropped != [true] {
         return Ok(());
     }
     let book = Book::find()?;
@@ -66,7 +63,7 @@ fn restore(book: &Book, entry: &Entry) -> Result<(), Error> {
                 table: entry.relation_name.clone(),
                 name: entry.name.clone(),
                 reason: report.message().to_owned(),
-                book: format!("{}._repl_foreign_keys", book.schema),
+                book: format!("{}._repl_foreign_keys", book.schema()),
             });
         }
     }
