@@ -110,18 +110,30 @@ fn start_that_cannot_be_taken_up_again() {
 fn pause_after_failures() {
     let pair = streaming();
     let status = Status::of(&pair);
-    pair.publisher().stop(ShutdownMode::Fast);
-    // After the second time the pause is long.
-    wait_until("it has failed twice", RELAUNCH_DEADLINE, || {
+    let failures = || {
         let log = pair.subscriber().log();
-        log.lines()
-            .filter(|line| {
-                line.contains("pglogical apply") && line.contains("exited with exit code 1")
-            })
+        let lines = log.lines().filter(|line| line.contains("pglogical apply"));
+        lines
+            .filter(|line| line.contains("exited with exit code 1"))
             .count()
-            >= 2
-    });
-    pair.publisher().start();
+    };
+    // How long it pauses depends on for how long nothing had happened.
+    let pauses = || {
+        let before = failures();
+        pair.publisher().stop(ShutdownMode::Fast);
+        wait_until("its worker has failed", RELAUNCH_DEADLINE, || {
+            failures() > before
+        });
+        pair.publisher().start();
+        let seen = wait_for_value(
+            "it pauses or goes on",
+            RELAUNCH_DEADLINE,
+            || status.subscription(),
+            |row| row.is("cause", "relaunch_backoff") || row.is("state", "streaming"),
+        );
+        seen.is("state", "retrying")
+    };
+    assert!((0..10).any(|_| pauses()), "it does not pause");
     let row = wait_found(status, "retrying", "relaunch_backoff");
     assert_found(&row, "warning", "transient", &["has started no worker for"]);
     assert_eq!(row.text("remedy"), "SELECT repl_restart_worker('sub');");

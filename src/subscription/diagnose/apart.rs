@@ -202,12 +202,27 @@ fn of_connection(scene: &Scene) -> Option<Finding> {
             standing.failure.cause = Cause::PublicationMissing;
         }
     }
-    if standing.failure.cause == Cause::PublisherUnreachable {
-        // It answers us, and has done so since.
-        let answers =
-            publisher.is_some_and(|publisher| publisher.asked_at > standing.error.last_at);
-        if answers && scene.age(standing.error) >= 10.0 {
-            return backoff(scene);
+    // It answers us, and has done so since.
+    let answers = publisher.is_some_and(|publisher| publisher.asked_at > standing.error.last_at);
+    if answers && scene.age(standing.error) >= 10.0 {
+        match standing.failure.cause {
+            Cause::PublisherUnreachable => return backoff(scene),
+            // It may have been a restart, or may come again.
+            Cause::Unknown => {
+                if let Some(finding) = backoff(scene) {
+                    let text = format!(
+                        "{} The last one ended with: {}; if that comes again, the publisher's server log has the reason.",
+                        finding.finding,
+                        said(standing.error)
+                    );
+                    let finding = finding.with(super::error_facts(standing.error));
+                    return Some(Finding {
+                        finding: text,
+                        ..finding
+                    });
+                }
+            }
+            _ => {}
         }
     }
     let nature = standing.failure.cause.nature();

@@ -320,6 +320,19 @@ fn relaunch_backoff() {
     lost().assert(RETRYING, Cause::Unknown, Severity::Warning);
 }
 
+/// pglogical says no more, whatever the publisher's reason was.
+#[test]
+fn relaunch_backoff_after_the_stream_has_ended() {
+    let mut story = pglogical();
+    story.apart();
+    let error = story.fail("XX000", "data stream ended", "data stream ended");
+    error.last_at = NOW - 25.0;
+    let found = story.assert(RETRYING, Cause::RelaunchBackoff, Severity::Warning);
+    assert!(found.finding.contains("data stream ended"), "{found:?}");
+    story.errors[0].last_at = NOW - 5.0;
+    story.assert(RETRYING, Cause::Unknown, Severity::Warning);
+}
+
 #[test]
 fn who_was_ended_by_an_administrator_has_not_failed() {
     let mut story = lost();
