@@ -206,7 +206,9 @@ fn progress_moves_while_it_runs() {
         .parse()
         .expect("a number");
     let id = database.backfills().queue(SET);
-    let seen = database.backfills().wait_in_the_middle(id);
+    let seen = database
+        .backfills()
+        .wait_for(id, "has done a block", |backfill| backfill.blocks_done > 0);
     assert_eq!(seen.blocks_total, pages);
     assert!(seen.rows_changed > 0, "{seen:?}");
     assert_eq!(

@@ -42,9 +42,10 @@ impl Backfill {
         !matches!(self.state.as_str(), "queued" | "running")
     }
 
-    /// Some batch has been committed and some has not.
+    /// Some batch has been committed and some has not. One of a millisecond may end within the first block.
     pub(crate) fn is_in_the_middle(&self) -> bool {
-        self.state == "running" && self.blocks_done > 0 && self.blocks_done < self.blocks_total
+        let has_begun = self.blocks_done > 0 || self.rows_changed > 0;
+        self.state == "running" && has_begun && self.blocks_done < self.blocks_total
     }
 
     /// The text of its error, empty if there is none.

@@ -33,7 +33,7 @@ static SLOW: LazyLock<Cluster> = LazyLock::new(|| {
     shared(
         "slow",
         &[
-            ("replwarden.backfill_batch_time", "1"),
+            ("replwarden.backfill_batch_time", "3"),
             ("replwarden.backfill_delay", "60000"),
         ],
     )
