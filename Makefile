@@ -45,7 +45,7 @@ demo: setup-test install ## tell the story on a throw-away publisher and subscri
 	@echo "==> demo on PostgreSQL $(PG)"
 	cargo run --release --package replwarden-tests --bin demo -- $(if $(filter-out 0,$(KEEP)),--keep)
 
-bench: setup-test install ## measure what a rule costs, how fast a backfill is, how fast the status answers and what the watch costs
+bench: setup-test install ## measure what a rule costs, how fast a backfill is, how fast status and checks answer, what the watch costs
 	@echo "==> benchmarks on PostgreSQL $(PG)"
 	cargo run --release --package replwarden-tests --bin bench
 

@@ -6,7 +6,8 @@ pub(crate) const USAGE: &str = "usage: bench [--only SECTION] [--rows N] [--roun
   --only SECTION       rule: what a rule costs in apply, in the initial copy and in local writes;
                        backfill: existing rows, against UPDATE;
                        status: views and report, against plain queries of the catalogs;
-                       watch: the worker that looks at all subscriptions (default: all)
+                       watch: the worker that looks at all subscriptions;
+                       preflight: the checks before the start, of 1000 tables (default: all)
   --rows N             rows of a measurement of apply and of the initial copy; a local INSERT takes twice as many
                        (default 500000, at least 10000)
   --rounds N           how often everything of the section rule is measured (default 3)
@@ -36,6 +37,7 @@ pub(crate) enum Section {
     Backfill,
     Status,
     Watch,
+    Preflight,
 }
 
 pub(crate) struct Arguments {
@@ -101,7 +103,8 @@ fn section(name: Option<&str>) -> Result<Section, String> {
         Some("backfill") => Ok(Section::Backfill),
         Some("status") => Ok(Section::Status),
         Some("watch") => Ok(Section::Watch),
-        _ => Err("--only takes a section: rule, backfill, status or watch".to_owned()),
+        Some("preflight") => Ok(Section::Preflight),
+        _ => Err("--only takes a section: rule, backfill, status, watch or preflight".to_owned()),
     }
 }
 
@@ -146,7 +149,8 @@ mod tests {
                 Section::Rule,
                 Section::Backfill,
                 Section::Status,
-                Section::Watch
+                Section::Watch,
+                Section::Preflight
             ]
             .into_iter()
             .all(|section| all.wants(section))

@@ -1,7 +1,7 @@
 //! The benchmark: what a derived column costs a subscriber, in apply, in the initial copy and in local writes, for a
 //! rule of replwarden and for the other ways to derive a column; how fast existing rows get their values; how fast the
-//! status views answer; and what watching costs. Throw-away clusters, one go; ratios, figures and machine on standard output as Markdown, progress on
-//! standard error.
+//! status views answer; what watching costs; and how long the checks before the start take. Throw-away clusters, one go; ratios,
+//! figures and machine on standard output as Markdown, progress on standard error.
 
 mod apply;
 mod arguments;
@@ -10,6 +10,7 @@ mod cpu;
 mod environment;
 mod initial_copy;
 mod local_insert;
+mod preflight;
 mod report;
 mod results;
 mod rounds;
@@ -65,6 +66,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     if arguments.wants(Section::Watch) {
         let report = watch::run(arguments, load)?;
         print!("\n## What watching costs\n\n{report}");
+    }
+    if arguments.wants(Section::Preflight) {
+        let report = preflight::run(load)?;
+        print!("\n## Checks before the start\n\n{report}");
     }
     eprintln!("\n{:.0} s in all", started.elapsed().as_secs_f64());
     Ok(())
