@@ -15,6 +15,9 @@ create table @extschema@._repl_foreign_keys (
     -- For a query that finds rows which break it; NULL where none can be written.
     columns name[] not null,
     referenced_columns name[] not null,
+    -- Theirs, by which they are known under other names, where the origin is this database.
+    column_numbers smallint[] not null,
+    referenced_column_numbers smallint[] not null,
     operators text[],
     match_full boolean not null,
     detached_at timestamptz not null default clock_timestamp(),

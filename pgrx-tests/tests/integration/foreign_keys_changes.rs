@@ -160,6 +160,47 @@ fn key_that_is_not_valid_yet_has_another_name() {
     );
 }
 
+/// Only where the definition names columns once more are they not followed.
+#[test]
+fn columns_have_other_names() {
+    let database = Database::new();
+    database.run(
+        "create table customer (id int, no int, unique (id, no), unique (no));
+         create table orders (id int primary key, a int, b int,
+                              constraint both_of foreign key (a, b) references customer (id, no) match full on update cascade,
+                              constraint set_one foreign key (a, b) references customer (id, no) on delete set null (b));
+         insert into customer values (1, 2), (3, 4); insert into orders values (1, 1, 2), (2, 3, 4);
+         select repl_detach_foreign_keys('orders');
+         update orders set b = 9 where id = 2;
+         alter table orders rename a to c; alter table orders rename b to a; alter table orders rename c to \"the b\";
+         alter table customer rename no to number; alter table customer rename to client;
+         alter table orders drop id",
+    );
+    let lines = database.lines("select repl_restore_foreign_keys()");
+    assert!(
+        lines[0].starts_with("public.orders: foreign key both_of is back, NOT VALID: 1 row"),
+        "{lines:?}"
+    );
+    assert!(lines[0].contains("(a = 9, the b = 3)"), "{lines:?}");
+    assert!(
+        lines[1].starts_with("public.orders: foreign key set_one is not back: "),
+        "{lines:?}"
+    );
+    database.run(
+        "alter table orders rename \"the b\" to c; alter table orders rename a to b; alter table orders rename c to a;
+         alter table client rename number to no; update orders set b = 4 where b = 9;
+         select repl_restore_foreign_keys()",
+    );
+    wait_none_detached(&database);
+    assert_eq!(
+        database.lines(KEYS),
+        [
+            "orders|both_of|FOREIGN KEY (a, b) REFERENCES client(id, no) MATCH FULL ON UPDATE CASCADE|t|f|NULL",
+            "orders|set_one|FOREIGN KEY (a, b) REFERENCES client(id, no) ON DELETE SET NULL (b)|t|f|NULL",
+        ]
+    );
+}
+
 #[test]
 fn owner_of_the_extension_goes() {
     let database = Database::without_extension();

@@ -1,5 +1,6 @@
 //! The table in which detached foreign keys are kept.
 
+use super::rename;
 use crate::error::Error;
 use crate::pg::own_tables::OwnTables;
 use crate::pg::{session, spi};
@@ -63,14 +64,6 @@ select exists (
     select from {schema}._repl_foreign_keys f
      where f.origin = $1 and f.task is not null and (f.task <> 'restore' or ({is_ready})))";
 
-/// A key that is back, though not valid yet, may have got another name. `$1`: the origin.
-const FOLLOW_NAMES: &str = "
-update {schema}._repl_foreign_keys f set constraint_name = k.conname
-  from pg_constraint k
- where k.oid = f.constraint_id and f.origin = $1 and k.conrelid = f.relation and k.conname <> f.constraint_name
-   and not exists (
-       select from {schema}._repl_foreign_keys o where o.relation = f.relation and o.constraint_name = k.conname)";
-
 /// The constraint that has come back, by which it is known under another name.
 const CONSTRAINT_ID: &str = "coalesce((
     select k.oid from pg_constraint k
@@ -108,7 +101,7 @@ fn entry(row: &SpiHeapTupleData) -> SpiResult<Entry> {
         relation_name: spi::required(row, 3)?,
         name: spi::required(row, 4)?,
         referenced: row.get(5)?,
-        definition: follow(
+        definition: rename::in_definition(
             &definition,
             &spi::required::<String>(row, 7)?,
             &referenced_name,
@@ -131,16 +124,6 @@ fn entry(row: &SpiHeapTupleData) -> SpiResult<Entry> {
         is_partitioned: spi::required(row, 18)?,
         size: spi::required(row, 19)?,
     })
-}
-
-/// The definition, where the table that it refers to has another name now.
-fn follow(definition: &str, before: &str, now: &str) -> String {
-    let reference = |name: &str| format!(" REFERENCES {name}(");
-    // A column may be named like anything.
-    if before == now || definition.matches(&reference(before)).count() != 1 {
-        return definition.to_owned();
-    }
-    definition.replace(&reference(before), &reference(now))
 }
 
 fn with_fragments(sql: &str) -> String {
@@ -203,7 +186,7 @@ impl Book {
     }
 
     fn read(&self, relation: Option<pg_sys::Oid>, id: Option<i64>) -> Result<Vec<Entry>, Error> {
-        self.follow_names()?;
+        rename::catch_up(self)?;
         let arguments = [
             session::current_role().into(),
             self.origin().into(),
@@ -211,11 +194,6 @@ impl Book {
             id.into(),
         ];
         self.query(ENTRIES, &arguments, entry)
-    }
-
-    /// Keys that are back under another name are kept under that.
-    pub(super) fn follow_names(&self) -> Result<(), Error> {
-        self.run(FOLLOW_NAMES, &[self.origin().into()]).map(|_| ())
     }
 
     /// It is back as it was.
@@ -254,22 +232,5 @@ impl Book {
             orphans.map(|one| one.keys.as_str()).into(),
         ];
         self.run(update, &arguments).map(|_| ())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::follow;
-
-    #[test]
-    fn definition_follows_the_name_of_the_table_that_it_refers_to() {
-        let definition = "FOREIGN KEY (a) REFERENCES public.p(id) ON DELETE CASCADE";
-        assert_eq!(
-            follow(definition, "public.p", "shop.\"the p\""),
-            "FOREIGN KEY (a) REFERENCES shop.\"the p\"(id) ON DELETE CASCADE"
-        );
-        assert_eq!(follow(definition, "public.p", "public.p"), definition);
-        let odd = "FOREIGN KEY (\" REFERENCES public.p(\") REFERENCES public.p(id)";
-        assert_eq!(follow(odd, "public.p", "public.q"), odd);
     }
 }

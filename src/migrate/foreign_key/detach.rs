@@ -2,6 +2,7 @@
 
 use super::book::Book;
 use super::key::{self, ForeignKey};
+use super::rename;
 use crate::error::Error;
 use crate::generated::table::OwnedTable;
 use crate::pg::relation::{Lock, Relation};
@@ -12,13 +13,14 @@ use std::collections::BTreeSet;
 const KEEP: &str = "
 insert into {schema}._repl_foreign_keys as f
        (relation, relation_name, constraint_name, referenced, referenced_name, definition, comment, validated,
-        columns, referenced_columns, operators, match_full, origin, task, awaits)
+        columns, referenced_columns, column_numbers, referenced_column_numbers, operators, match_full, origin, task, awaits)
 select c.conrelid, c.conrelid::regclass::text, c.conname, c.confrelid, c.confrelid::regclass::text,
        pg_get_constraintdef(c.oid), obj_description(c.oid, 'pg_constraint'), c.convalidated,
        array(select a.attname from unnest(c.conkey) with ordinality k (attnum, place)
                join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.attnum order by k.place),
        array(select a.attname from unnest(c.confkey) with ordinality k (attnum, place)
                join pg_attribute a on a.attrelid = c.confrelid and a.attnum = k.attnum order by k.place),
+       c.conkey, c.confkey,
        -- A key over periods is broken in other ways.
        case when coalesce(to_jsonb(c) ->> 'conperiod', 'false') = 'false' then
            array(select format('operator(%I.%s)', n.nspname, o.oprname)
@@ -27,12 +29,13 @@ select c.conrelid, c.conrelid::regclass::text, c.conname, c.confrelid, c.confrel
        c.confmatchtype = 'f', $2, case when $3::oid is not null then 'restore' end, $3::oid::regclass
   from pg_constraint c where c.oid = $1
     on conflict (relation, constraint_name) do update
-   set (relation_name, referenced, referenced_name, definition, comment, validated, columns, referenced_columns, operators,
-        match_full, origin, task, awaits, detached_at, problem, rows_wrong, sample_keys)
+   set (relation_name, referenced, referenced_name, definition, comment, validated, columns, referenced_columns,
+        column_numbers, referenced_column_numbers, operators, match_full, origin, task, awaits, detached_at, problem, rows_wrong, sample_keys)
      = (excluded.relation_name, excluded.referenced, excluded.referenced_name, excluded.definition, excluded.comment,
         -- One that has come back NOT VALID was to become valid, and is to.
         excluded.validated or f.validated,
-        excluded.columns, excluded.referenced_columns, excluded.operators, excluded.match_full, excluded.origin,
+        excluded.columns, excluded.referenced_columns, excluded.column_numbers, excluded.referenced_column_numbers,
+        excluded.operators, excluded.match_full, excluded.origin,
         excluded.task, excluded.awaits, clock_timestamp(), null, null, null)";
 
 /// A partition's part of a key that was about to come back.
@@ -117,7 +120,7 @@ fn drop_keys(
     if keys.is_empty() {
         return Ok(lines);
     }
-    book.follow_names()?;
+    rename::catch_up(book)?;
     let known: BTreeSet<u32> = keys.iter().map(|one| one.oid.to_u32()).collect();
     for key in find()? {
         // One that was made while the locks were waited for is not locked.

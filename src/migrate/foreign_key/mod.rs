@@ -1,9 +1,9 @@
 //! Foreign keys that stand in the way of a copy: taken away with their definitions kept, and brought back.
 //!
 //! `key` finds them in the catalogs, `book` keeps those that are detached, `detach` and `restore` move them to and fro, `add`
-//! makes the constraints, `orphan` finds the rows that break one, `worker` validates. A key comes back NOT VALID, which is
-//! quick, and is validated in a transaction of its own: the lock for the one keeps others from writing, that for the other
-//! does not, and no lock is given back before its transaction ends.
+//! makes the constraints, `rename` follows other names, `orphan` finds the rows that break one, `worker` validates. A key comes
+//! back NOT VALID, which is quick, and is validated in a transaction of its own: the lock for the one keeps others from writing,
+//! that for the other does not, and no lock is given back before its transaction ends.
 
 mod add;
 mod book;
@@ -11,6 +11,7 @@ mod detach;
 mod drop_event;
 mod key;
 mod orphan;
+mod rename;
 mod report;
 mod restore;
 pub(crate) mod worker;
