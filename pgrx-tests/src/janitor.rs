@@ -24,8 +24,7 @@ pub(crate) struct Janitor {
 impl Janitor {
     pub(crate) fn watch(server: &Server, directory: &Path, data: &Path) -> Self {
         let process = server
-            .user()
-            .command(Path::new("/bin/sh"))
+            .command_of(Path::new("/bin/sh"))
             .args(["-c", SCRIPT, "janitor"])
             .arg(data)
             .arg(directory)

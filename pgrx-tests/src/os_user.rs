@@ -2,7 +2,7 @@
 //! root, and ourselves otherwise.
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, io};
 
@@ -14,18 +14,34 @@ pub struct OsUser {
     gid: u32,
     /// True when we are root and each program has to be started as another user.
     switch: bool,
+    /// The root directory of the system in which the programs are, unless it is this one.
+    root: Option<PathBuf>,
 }
 
 impl OsUser {
     /// # Errors
     /// A text for people, when we are root and there is no user `postgres`.
     pub fn of_servers() -> Result<Self, String> {
-        if id(&["-u"])? != "0" {
+        Self::of_servers_in(None)
+    }
+
+    /// `root`: the root directory of another system that shares the temporary directory with this one. Its users have
+    /// other numbers.
+    ///
+    /// # Errors
+    /// As [`OsUser::of_servers`], and when there is another system and we are not root.
+    pub(crate) fn of_servers_in(root: Option<&Path>) -> Result<Self, String> {
+        let id = |arguments: &[&str]| id(root, arguments);
+        if self::id(None, &["-u"])? != "0" {
+            if let Some(root) = root {
+                return Err(format!("only root can run a program in {}", root.display()));
+            }
             return Ok(Self {
                 name: id(&["-un"])?,
                 uid: number(&id(&["-u"])?)?,
                 gid: number(&id(&["-g"])?)?,
                 switch: false,
+                root: None,
             });
         }
         let missing = |error| {
@@ -39,6 +55,7 @@ impl OsUser {
             uid: number(&id(&["-u", "postgres"]).map_err(missing)?)?,
             gid: number(&id(&["-g", "postgres"]).map_err(missing)?)?,
             switch: true,
+            root: root.map(Path::to_owned),
         })
     }
 
@@ -47,7 +64,17 @@ impl OsUser {
     /// pgrx put a backtrace into an error's detail. The caller's home is closed to this user, and libpq looks for
     /// certificates there.
     pub fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match &self.root {
+            None => Command::new(program),
+            Some(root) => {
+                let mut command = Command::new("chroot");
+                command
+                    .arg(format!("--userspec={}:{}", self.uid, self.gid))
+                    .arg(root)
+                    .arg(program);
+                command
+            }
+        };
         // The caller's directory may be closed to this user, and programs complain about that.
         command.current_dir("/").env("LC_ALL", "C");
         for (name, _) in env::vars_os() {
@@ -57,7 +84,11 @@ impl OsUser {
             }
         }
         if self.switch {
-            command.uid(self.uid).gid(self.gid).env_remove("HOME");
+            command.env_remove("HOME");
+        }
+        // chroot itself needs root's rights.
+        if self.switch && self.root.is_none() {
+            command.uid(self.uid).gid(self.gid);
         }
         command
     }
@@ -89,8 +120,16 @@ impl OsUser {
 }
 
 /// `id` asks every source of users that the system knows, not only `/etc/passwd`.
-fn id(arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new("id")
+fn id(root: Option<&Path>, arguments: &[&str]) -> Result<String, String> {
+    let mut command = match root {
+        None => Command::new("id"),
+        Some(root) => {
+            let mut command = Command::new("chroot");
+            command.arg(root).arg("id");
+            command
+        }
+    };
+    let output = command
         .args(arguments)
         .output()
         .map_err(|error| format!("could not run id: {error}"))?;

@@ -38,6 +38,41 @@ impl Server {
         }
     }
 
+    /// A server to replicate from, whose version is another one: its programs are in `PUBLISHER_BIN`, in the system whose
+    /// root directory is `PUBLISHER_ROOT`, if that is set. None where the environment names none.
+    ///
+    /// # Errors
+    /// A text for people, if there is none where the environment says.
+    pub fn publisher() -> Result<Option<Self>, String> {
+        let path = |name: &str| {
+            env::var_os(name)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+        };
+        let Some(bin_dir) = path("PUBLISHER_BIN") else {
+            return Ok(None);
+        };
+        let user = OsUser::of_servers_in(path("PUBLISHER_ROOT").as_deref())?;
+        let mut server = Self {
+            library_dir: bin_dir.join("../lib"),
+            version: String::new(),
+            major: 0,
+            user,
+            bin_dir,
+        };
+        let postgres = server.program("postgres");
+        let said = output_of(server.command("postgres").arg("--version")).map_err(|reason| {
+            format!(
+                "no publisher found: {} --version: {reason}",
+                postgres.display()
+            )
+        })?;
+        server.version = said.replacen("postgres (PostgreSQL)", "PostgreSQL", 1);
+        server.major = major_of(&server.version)
+            .ok_or_else(|| format!("postgres prints no version number: \"{said}\""))?;
+        Ok(Some(server))
+    }
+
     /// The server that this `pg_config` belongs to.
     ///
     /// # Errors
@@ -52,14 +87,7 @@ impl Server {
                     pg_config.display()
                 )
             };
-            let output = Command::new(pg_config)
-                .arg(argument)
-                .output()
-                .map_err(|error| missing(error.to_string()))?;
-            if !output.status.success() {
-                return Err(missing(output.status.to_string()));
-            }
-            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+            output_of(Command::new(pg_config).arg(argument)).map_err(missing)
         };
         let bin_dir = PathBuf::from(ask("--bindir")?);
         let version = ask("--version")?;
@@ -103,13 +131,37 @@ impl Server {
 
     /// One of the server's programs, to be run as the servers' user.
     pub fn command(&self, program: &str) -> Command {
-        self.user.command(&self.program(program))
+        self.command_of(&self.program(program))
+    }
+
+    /// A program that may start those of the server, likewise.
+    pub(crate) fn command_of(&self, program: &Path) -> Command {
+        let mut command = self.user.command(program);
+        // A server that no package has installed brings its libraries along.
+        let libraries = self.bin_dir.join("../lib");
+        if libraries.join("libpq.so.5").exists() {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command
     }
 
     /// Whether a library that can be preloaded or loaded by an extension is installed.
     pub fn has_library(&self, name: &str) -> bool {
         self.library_dir.join(format!("{name}.so")).is_file()
     }
+}
+
+/// What a program prints, without the end of its line; its failure as a text for people.
+fn output_of(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stderr),
+            output.status
+        ));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// `PostgreSQL 15.20 (Debian …)`, `PostgreSQL 19beta1` → 15, 19.

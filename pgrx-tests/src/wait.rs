@@ -12,7 +12,12 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 /// `MAX_SLEEP` of pglogical_manager.c, 180 s).
 pub const RELAUNCH_DEADLINE: Duration = Duration::from_secs(120 + 180);
 
-const POLL_INTERVAL: Duration = Duration::from_millis(25);
+/// Asking takes time of the machine that is to bring about what is waited for, so the pause is longer than the question was.
+fn pause(asked: Duration) {
+    const SHORTEST: Duration = Duration::from_millis(25);
+    const LONGEST: Duration = Duration::from_millis(250);
+    thread::sleep((asked * 3).clamp(SHORTEST, LONGEST));
+}
 
 /// Waits until `condition` holds. `what` completes the sentence "waited 120s in vain until …".
 #[track_caller]
@@ -32,6 +37,7 @@ pub fn wait_for_value<T: Debug>(
 ) -> T {
     let give_up = Instant::now() + deadline;
     loop {
+        let asks = Instant::now();
         let seen = observe();
         if accept(&seen) {
             return seen;
@@ -39,7 +45,7 @@ pub fn wait_for_value<T: Debug>(
         if Instant::now() >= give_up {
             panic!("waited {deadline:?} in vain until {what}; last seen: {seen:?}");
         }
-        thread::sleep(POLL_INTERVAL);
+        pause(asks.elapsed());
     }
 }
 
@@ -47,12 +53,13 @@ pub fn wait_for_value<T: Debug>(
 pub(crate) fn holds_within(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let give_up = Instant::now() + deadline;
     loop {
+        let asks = Instant::now();
         if condition() {
             return true;
         }
         if Instant::now() >= give_up {
             return false;
         }
-        thread::sleep(POLL_INTERVAL);
+        pause(asks.elapsed());
     }
 }

@@ -334,7 +334,7 @@ struct Reading {
     /// `None`: nothing for this database.
     here: Option<Tally>,
     /// `None`: known.
-    body: Option<Body>,
+    body: Option<Box<Body>>,
 }
 
 /// `None`: somebody writes.
@@ -359,7 +359,7 @@ fn read_place(place: &Place, database: u32, is_known: impl Fn(i64) -> bool) -> O
     let ticket = i64::try_from(ticket).unwrap_or(0);
     let is_ours = owner == 0 || owner == database;
     // SAFETY: as above.
-    let body = (is_ours && !is_known(ticket)).then(|| unsafe { body.read_volatile() });
+    let body = (is_ours && !is_known(ticket)).then(|| unsafe { copy(body) });
     let tally = Tally {
         ticket,
         occurrences: (place.tally.load(Ordering::Acquire) & u64::from(u32::MAX)) as i64,
@@ -373,6 +373,30 @@ fn read_place(place: &Place, database: u32, is_known: impl Fn(i64) -> bool) -> O
         here: is_ours.then_some(tally),
         body,
     })
+}
+
+/// Word by word: a volatile read of all of it at once becomes an instruction for each byte, at which the compiler is busy for
+/// minutes.
+///
+/// # Safety
+/// That of reading it while somebody may write.
+unsafe fn copy(body: *const Body) -> Box<Body> {
+    const WORDS: usize = size_of::<Body>() / size_of::<u64>();
+    const {
+        assert!(
+            WORDS * size_of::<u64>() == size_of::<Body>()
+                && align_of::<Body>() == align_of::<u64>()
+        )
+    };
+    let mut copy = Box::<Body>::new_uninit();
+    let (from, to) = (body.cast::<u64>(), copy.as_mut_ptr().cast::<u64>());
+    // SAFETY: within both; whatever the words are, they are those of a Body.
+    unsafe {
+        for word in 0..WORDS {
+            to.add(word).write(from.add(word).read_volatile());
+        }
+        copy.assume_init()
+    }
 }
 
 impl Body {

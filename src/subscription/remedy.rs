@@ -336,7 +336,12 @@ fn publications(case: Case) -> String {
             literal(slot)
         )
     } else if case.is_native() {
-        format!("{again}:\n{}", case.provider().refresh(name))
+        format!(
+            "{again}:\n{}\n\
+             -- from PostgreSQL 18 on, nothing tells of what was changed while it was missing: copy its tables again with\n\
+             -- repl_resync_table()",
+            case.provider().refresh(name)
+        )
     } else {
         format!(
             "-- on the publisher, create {what} again (pglogical.create_replication_set, replication_set_add_table),\n\

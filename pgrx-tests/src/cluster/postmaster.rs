@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -179,16 +180,18 @@ fn is_ready(data: &Path, pid: u32) -> bool {
             .is_some_and(|status| status.trim() == "ready")
 }
 
-/// Every server process has the data directory as its current directory.
+/// Every server process has the data directory as its current directory; the path of it is another one for those that see
+/// another root directory.
 fn processes_in(data: &Path) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
+    let place = |path: &Path| fs::metadata(path).map(|it| (it.dev(), it.ino()));
+    let (Ok(entries), Ok(data)) = (fs::read_dir("/proc"), place(data)) else {
         return Vec::new();
     };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|pid| {
-            fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|directory| directory == data)
+            place(Path::new(&format!("/proc/{pid}/cwd"))).is_ok_and(|directory| directory == data)
         })
         .collect()
 }

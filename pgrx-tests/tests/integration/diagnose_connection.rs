@@ -253,6 +253,9 @@ fn publication_that_is_missing() {
     let status = Status::of(&pair);
     pair.on_publisher("drop publication pub");
     pair.on_publisher("insert into item values (7)");
+    if pair.publisher().server().major() >= 18 {
+        return skipped_without_a_word(&pair);
+    }
     let row = wait_found(status, "retrying", "publication_missing");
     assert_found(&row, "critical", "deterministic", &["pub"]);
     assert!(
@@ -266,6 +269,22 @@ fn publication_that_is_missing() {
         create_again(&pair);
     }
     assert_goes_on(&pair);
+}
+
+/// From 18 on the publisher leaves out what it would have published, and goes on.
+fn skipped_without_a_word(pair: &Pair) {
+    pair.wait_caught_up();
+    let row = wait_besides(Status::of(pair), "publication_missing");
+    assert_found(&row, "warning", "deterministic", &["pub", "never sent"]);
+    assert!(row.is("state", "streaming"), "{row:#?}");
+    pair.on_publisher("create publication pub for table item");
+    paste(pair, &row);
+    assert!(
+        row.text("remedy").contains("repl_resync_table()"),
+        "{row:#?}"
+    );
+    pair.on_subscriber("select repl_resync_table('item')");
+    assert_goes_on(pair);
 }
 
 /// It was taken away, and nothing was changed since.

@@ -93,7 +93,8 @@ fn has_missing_publication(scene: &Scene) -> bool {
     known.is_some_and(|known| !known.publications_missing.is_empty())
 }
 
-/// The apply worker ends over it as soon as a change comes; where it still runs, nothing of it is replicated.
+/// Up to 17 the apply worker ends over it as soon as a change comes (`LoadPublications` of pgoutput.c); where it still runs,
+/// nothing of it is replicated.
 pub(super) fn publication_missing(scene: &Scene) -> Finding {
     let known = scene.around.known;
     let missing = known.map(|known| known.publications_missing.as_slice());
@@ -108,8 +109,13 @@ pub(super) fn publication_missing(scene: &Scene) -> Finding {
             severity,
             Cause::PublicationMissing,
             format!(
-                "The publisher does not have: {}.",
-                plain(&missing.join(", "))
+                "The publisher does not have: {}.{}",
+                plain(&missing.join(", ")),
+                if scene.subscription.provider == "native" {
+                    " From PostgreSQL 18 on it goes on without, and what is changed in its tables is never sent."
+                } else {
+                    ""
+                }
             ),
         )
         .with(json!({"publications": missing}))

@@ -201,12 +201,18 @@ fn duplicate_key(case: Case, named: &str) -> Vec<String> {
 /// "Key (id)=(1) already exists." as `"id" = '1'`, as long as there is no doubt what belongs to what. The words are
 /// translated, the brackets are not.
 fn key_condition(detail: &str) -> Option<String> {
-    let (before, values) = detail.split_once(")=(")?;
+    // 18 says in a line before that which index it is, and goes on with the rows:
+    // "Key (id)=(1); existing local row (1, 2); remote row (1, 3)."
+    let told = match detail.split_once('\n') {
+        Some((index, told)) if !index.contains(")=(") => told,
+        _ => detail,
+    };
+    let (before, rest) = told.split_once(")=(")?;
     let (_, columns) = before.split_once('(')?;
-    // 18 shows the rows, too.
-    let values = match values.split_once("); ") {
-        Some((values, _)) => values,
-        None => values.rsplit_once(')')?.0,
+    let values = match rest.split_once("); ") {
+        Some((values, rows)) if are_rows(rows) => values,
+        Some(_) => return None,
+        None => rest.rsplit_once(')')?.0,
     };
     let columns: Vec<&str> = columns.split(", ").collect();
     let values: Vec<&str> = if columns.len() == 1 {
@@ -222,7 +228,7 @@ fn key_condition(detail: &str) -> Option<String> {
     };
     if columns.len() != values.len()
         || !columns.iter().all(|name| is_name(name))
-        || plain(detail) != detail
+        || plain(told) != told
     {
         return None;
     }
@@ -234,6 +240,17 @@ fn key_condition(detail: &str) -> Option<String> {
         })
         .collect();
     Some(conditions.join(" AND "))
+}
+
+/// Not the end of a value in which there is such a bracket.
+fn are_rows(text: &str) -> bool {
+    let rows: Vec<&str> = text.split("); ").collect();
+    let is_row = |row: &&str| {
+        let words = row.split_once('(').map(|(words, _)| words);
+        words.is_some_and(|words| words.chars().all(|c| c.is_alphabetic() || c == ' '))
+    };
+    // That here, that of the publisher, and by what it is found.
+    rows.len() <= 3 && rows.iter().all(is_row)
 }
 
 fn replica_identity(case: Case, table: Option<&str>) -> Vec<String> {

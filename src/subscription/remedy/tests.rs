@@ -154,13 +154,19 @@ fn row_in_the_way_is_named_where_its_key_is_told() {
         "{found}"
     );
     let found = text(
-        "Key already exists in unique index \"i\".\nKey (a)=(2); existing local tuple (2, 3).",
+        "Key already exists in unique index \"i\", modified in transaction 7.\n\
+         Key (a)=(x; y); existing local row (x; y, 3); remote row (x; y, 4); replica identity (a)=(2).",
     );
-    assert!(!found.contains("DELETE FROM"), "{found}");
-    // A comma too many, and an expression.
+    assert!(found.contains("WHERE a = 'x; y';"), "{found}");
+    // A comma too many, an expression, brackets that are part of a value, two keys, and what could be either.
     for detail in [
         "Key (a, b)=(1, 2, 3) already exists.",
         "Key (lower(a))=(x) exists.",
+        "Key (a)=(x); y) already exists.",
+        "In index \"i\".\nKey (a)=(x); y); existing local row (x); y, 3); remote row (x); y, 4).",
+        "In index \"i\".\nKey (a)=(x); y (z); existing local row (x); y (z, 3); remote row (x); y (z, 4).",
+        "In index \"i\".\nKey (a)=(1); local row (1, 2).\nIn index \"j\".\nKey (b)=(2); local row (1, 2).",
+        "Key (a)=(1) in index \"i\".\nKey (b)=(2); local row (1, 2).",
     ] {
         assert!(!text(detail).contains("DELETE FROM"), "{detail}");
     }
