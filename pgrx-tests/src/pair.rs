@@ -258,7 +258,7 @@ impl Pair {
         // The walsender's replay_lsn is the end of the last transaction that the apply worker committed. The slot's
         // confirmed_flush_lsn says the same up to a second later, because applied transactions are flushed lazily.
         let replayed = format!(
-            "select (select max(sender.replay_lsn) from pg_replication_slots slot \
+            "select (select sender.replay_lsn from pg_replication_slots slot \
              join pg_stat_replication sender on sender.pid = slot.active_pid where slot.slot_name = '{slot}')"
         );
         wait_for_value(

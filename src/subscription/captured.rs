@@ -154,7 +154,11 @@ impl CapturedError {
             occurrences: logged.tally.occurrences,
             severity: error_ring::level_word(logged.level).to_owned(),
             message_id: logged.message_id.clone(),
-            message: shown(&logged.message),
+            message: reading::redact_message(
+                logged.message.trim_end(),
+                &logged.message_id,
+                conninfos,
+            ),
             detail: optional(&logged.detail),
             hint: optional(&logged.hint),
             context: optional(&logged.context),

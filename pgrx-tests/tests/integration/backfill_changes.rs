@@ -215,10 +215,16 @@ fn changed_rule_begins_anew() {
 fn settings_of_the_database_do_no_harm() {
     let database = Database::with_small_batches();
     let name = database.name();
+    let (mut later, mut own) = (String::new(), String::new());
+    if database.cluster().server().major() >= 17 {
+        later = format!("alter database {name} set transaction_timeout = 1;");
+        own.push_str(" -c transaction_timeout=0");
+    }
     database.run(&format!(
         "create table item (id int primary key, a int, b int);
          insert into item select n, n, 0 from generate_series(1, 20000) n;
          {SET};
+         {later}
          alter database {name} set default_transaction_read_only = on;
          alter database {name} set default_transaction_isolation = serializable;
          alter database {name} set default_transaction_deferrable = on;
@@ -229,13 +235,6 @@ fn settings_of_the_database_do_no_harm() {
          alter database {name} set row_security = off;
          alter database {name} set session_replication_role = local"
     ));
-    let mut own = String::new();
-    if database.cluster().server().major() >= 17 {
-        database.run(&format!(
-            "alter database {name} set transaction_timeout = 1"
-        ));
-        own.push_str(" -c transaction_timeout=0");
-    }
     // What a client asks for when it connects prevails.
     let mut observer = Config::new()
         .host("127.0.0.1")

@@ -189,6 +189,8 @@ fn database_without_the_extension_is_left_alone() {
     pair.publish(&replwarden_tests::Publication::of("item"));
     pair.subscribe();
     pair.wait_copied();
+    // Replication commits asynchronously, and a crash would undo the end of the copy.
+    pair.on_subscriber("checkpoint");
     crash_apply_workers(&pair, THRESHOLD);
     wait_at_work(&pair);
     let complaint = wait_for_value(

@@ -5,6 +5,7 @@ use replwarden_tests::{DEFAULT_DEADLINE, Pair, Publication, wait_until};
 use crate::diagnose::{
     assert_found, assert_goes_on, builder, commented, evidence, paste, streaming, wait_found,
 };
+use crate::since::run_as_before_16;
 use crate::status::{self, Row, Status};
 
 const DETERMINISTIC: (&str, &str) = ("critical", "deterministic");
@@ -255,6 +256,7 @@ fn read_only_server() {
 fn of_poor_owner() -> Pair {
     let pair = streaming();
     pair.on_subscriber("create role poor superuser login; alter subscription sub owner to poor");
+    run_as_before_16(&pair);
     pair.on_subscriber("alter role poor nosuperuser");
     pair
 }

@@ -8,6 +8,7 @@ use crate::diagnose::{
     assert_found, assert_goes_on, builder, commented, evidence, paste, streaming, wait_besides,
     wait_found,
 };
+use crate::since::origin_limit;
 use crate::status::{self, Lock, Status, read};
 
 /// A transaction on the publisher for whose end all new slots wait.
@@ -100,9 +101,7 @@ fn slot_that_waits_for_a_prepared_transaction() {
 
 #[test]
 fn no_room_for_an_origin() {
-    let pair = builder()
-        .subscriber_setting("max_replication_slots", "1")
-        .start();
+    let pair = builder().subscriber_setting(origin_limit(), "1").start();
     let pair = subscribed(pair);
     pair.enable();
     let row = wait_found(Status::of(&pair), "copying", "origins_exhausted");

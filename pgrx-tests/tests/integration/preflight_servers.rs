@@ -5,6 +5,7 @@ use replwarden_tests::{DEFAULT_DEADLINE, Pair, wait_until};
 
 use crate::diagnose::builder;
 use crate::preflight_check::{Preflight, assert_shows, paste, row_of};
+use crate::since::origin_limit;
 use crate::status;
 
 #[track_caller]
@@ -135,7 +136,7 @@ fn settings_that_need_a_restart() {
                 "max_worker_processes",
                 &(background_workers + 1).to_string(),
             );
-            subscriber.set("max_replication_slots", "1");
+            subscriber.set(origin_limit(), "1");
             subscriber.restart();
         },
         &[

@@ -71,7 +71,7 @@ const ROLE: &str = "carrier";
 const PASSWORD: &str = "right-8842";
 
 /// A role on the publisher that has to bring a password.
-fn with_password(pair: &Pair, rights: &str) -> String {
+pub(crate) fn with_password(pair: &Pair, rights: &str) -> String {
     pair.publisher().execute(
         "postgres",
         &format!("set password_encryption = 'scram-sha-256'; create role {ROLE} login {rights} password '{PASSWORD}'"),

@@ -5,6 +5,7 @@ use replwarden_tests::{Pair, Provider, SUBSCRIPTION};
 
 use crate::database::{OWNER, create_roles, lines};
 use crate::resync::{shop, wait_none_detached};
+use crate::since::run_as_before_16;
 use crate::status;
 
 #[track_caller]
@@ -118,15 +119,12 @@ fn table_of_two_subscriptions() {
 fn owner_of_subscription_and_tables_may() {
     let pair = shop(status::builder(Provider::Native).start());
     create_roles(pair.subscriber());
+    run_as_before_16(&pair);
     // Owners had to be superusers up to 15; the server looks when the owner changes, and not later.
     pair.on_subscriber(&format!(
         "alter role {OWNER} superuser; alter subscription sub owner to {OWNER}; alter role {OWNER} nosuperuser;
          alter table customer owner to {OWNER}; alter table orders owner to {OWNER}"
     ));
-    // From 16 on its workers would need a password to connect.
-    if pair.subscriber().server().major() > 15 {
-        return;
-    }
     pair.on_publisher("update customer set note = 'changed'");
     pair.on_subscriber(&format!("set role {OWNER}; {CALL}"));
     pair.wait_copied();

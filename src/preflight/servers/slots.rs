@@ -56,7 +56,15 @@ pub(super) fn own_slot(case: &Case) -> Vec<Line> {
                     .unwrap_or("invalidated")
             ),
         );
-        return one(start_over(line.on(&object)));
+        let line = start_over(line.on(&object));
+        let also = format!(
+            "\n-- and on the publisher: SELECT pg_drop_replication_slot({});",
+            literal(name)
+        );
+        return one(Line {
+            remedy: line.remedy.map(|remedy| remedy + &also),
+            ..line
+        });
     }
     let settings = &case.there.settings;
     let retention = retention_warning(

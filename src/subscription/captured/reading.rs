@@ -29,7 +29,13 @@ fn lsn(word: &str) -> Option<i64> {
 /// Schema and name of the table, where the message or its context quotes it as `schema.table`.
 pub(super) fn relation(message_id: &str, message: &str, context: &str) -> Option<(String, String)> {
     if message_id.contains("relation \"%s.%s\"") || message_id.contains("table \"%s.%s\"") {
-        return qualified(quoted(message).into_iter().next()?);
+        // A name may have such marks, too; where there are no others, it is all between the first and the last.
+        let name = if message_id.matches('"').count() == 2 {
+            outermost(message)
+        } else {
+            quoted(message).into_iter().next()
+        };
+        return qualified(name?);
     }
     let line = context.lines().last()?;
     if let Some((_, rest)) = line.split_once("from remote relation ") {
@@ -46,20 +52,36 @@ pub(super) fn relation(message_id: &str, message: &str, context: &str) -> Option
 /// A schema with a dot in its name is not told from a table with one.
 fn qualified(name: &str) -> Option<(String, String)> {
     let (schema, table) = name.split_once('.')?;
-    let unquote = |part: &str| part.trim_matches('"').to_owned();
+    let unquote = |part: &str| {
+        let inside = part
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
+        inside.unwrap_or(part).to_owned()
+    };
     Some((unquote(schema), unquote(table)))
 }
 
-/// What stands in quotation marks, of the languages that the server speaks.
+/// Quotation marks of the languages that the server speaks.
+const MARKS: [(char, char); 6] = [
+    ('"', '"'),
+    ('„', '“'),
+    ('»', '«'),
+    ('«', '»'),
+    ('“', '”'),
+    ('「', '」'),
+];
+
+/// What stands between the first and the last quotation mark.
+fn outermost(text: &str) -> Option<&str> {
+    let start = text.find(|one: char| MARKS.iter().any(|(open, _)| *open == one))?;
+    let open = text[start..].chars().next()?;
+    let inside = &text[start + open.len_utf8()..];
+    let (_, close) = MARKS.iter().find(|(one, _)| *one == open)?;
+    Some(&inside[..inside.rfind(*close)?])
+}
+
+/// What stands in quotation marks.
 fn quoted(text: &str) -> Vec<&str> {
-    const MARKS: [(char, char); 6] = [
-        ('"', '"'),
-        ('„', '“'),
-        ('»', '«'),
-        ('«', '»'),
-        ('“', '”'),
-        ('「', '」'),
-    ];
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find(|one: char| MARKS.iter().any(|(open, _)| *open == one)) {
@@ -82,6 +104,18 @@ fn quoted(text: &str) -> Vec<&str> {
 /// Where a string cannot be read, or has been changed since, nobody can tell what in the text is a part of a password: of
 /// errors of connecting, only what is known not to be one is left of what stands in quotation marks.
 pub(super) fn redact(text: &str, message_id: &str, conninfos: &[Conninfo]) -> String {
+    redact_after(0, text, message_id, conninfos)
+}
+
+/// As [`redact`], for the message itself. From 17 on it begins with the name of the subscription:
+/// `apply worker for subscription "%s" could not connect to the publisher: %s`.
+pub(super) fn redact_message(text: &str, message_id: &str, conninfos: &[Conninfo]) -> String {
+    let names = message_id.contains("for subscription \"%s\" could not connect");
+    redact_after(usize::from(names), text, message_id, conninfos)
+}
+
+/// The first `names` quotations are no secret.
+fn redact_after(names: usize, text: &str, message_id: &str, conninfos: &[Conninfo]) -> String {
     // pglogical_connect_base() of pglogical tells all of it.
     if let Some(dsn) = text.strip_prefix("dsn was: ") {
         return format!("dsn was: {}", Conninfo::parse(dsn).shown());
@@ -103,6 +137,7 @@ pub(super) fn redact(text: &str, message_id: &str, conninfos: &[Conninfo]) -> St
     };
     let secrets: Vec<String> = quoted(&text)
         .into_iter()
+        .skip(names)
         .filter(|one| !one.is_empty() && !is_harmless(one))
         .map(str::to_owned)
         .collect();
@@ -114,6 +149,19 @@ pub(super) fn redact(text: &str, message_id: &str, conninfos: &[Conninfo]) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn subscription_of_an_error_of_connecting_is_no_secret() {
+        let id = "apply worker for subscription \"%s\" could not connect to the publisher: %s";
+        let text = "apply worker for subscription \"moving\" could not connect to the publisher: invalid port \"s3cret\"";
+        let unread = [Conninfo::parse("what = is 'this")];
+        let shown = redact_message(text, id, &unread);
+        assert!(
+            shown.contains("\"moving\"") && !shown.contains("s3cret"),
+            "{shown}"
+        );
+        assert!(!redact(text, id, &unread).contains("moving"));
+    }
 
     const ENGLISH: &str = "processing remote data for replication origin \"pg_16395\" during message type \"INSERT\" for replication target relation \"public.loans\" column \"x\" in transaction 725, finished at 0/14BFA88";
     const GERMAN: &str = "Verarbeiten empfangener Daten für Replication-Origin »pg_16395« bei Nachrichtentyp »INSERT« für Replikationszielrelation »public.loans« in Transaktion 725, beendet bei 1/14BFA88";
@@ -138,6 +186,11 @@ mod tests {
         let id = "logical replication target relation \"%s.%s\" does not exist";
         let message = "Zielrelation »public.loans« existiert nicht";
         assert_eq!(relation(id, message, ""), loans);
+        let id = "conflict detected on relation \"%s.%s\": conflict=%s";
+        let message =
+            "conflict detected on relation \"public.it's \"odd\"\": conflict=insert_exists";
+        let odd = Some(("public".to_owned(), "it's \"odd\"".to_owned()));
+        assert_eq!(relation(id, message, ""), odd);
         let pglogical =
             "apply INSERT from remote relation public.loans in commit before 0/1A2B, xid 733";
         assert_eq!(relation("", "", pglogical), loans);

@@ -10,6 +10,9 @@ use crate::subscription::quote::identifier;
 /// An error older than this says nothing, unless nothing has been applied since.
 const OLD: f64 = 300.0;
 
+/// So long after a parallel worker has failed its leader may say so, in seconds.
+const TOGETHER: f64 = 10.0;
+
 #[derive(Clone, Copy)]
 pub(super) struct Standing<'a> {
     pub(super) error: &'a CapturedError,
@@ -62,6 +65,19 @@ fn first_of<'a>(found: impl Iterator<Item = Standing<'a>>) -> Option<Standing<'a
 /// The error over which changes that were received cannot be applied.
 pub(super) fn of_data<'a>(scene: &'a Scene) -> Option<Standing<'a>> {
     let applied = scene.subscription.applied_lsn;
+    let is_ahead = |finish: i64, error: &CapturedError| {
+        applied.is_none_or(|applied| applied < finish) && is_fresh(scene, error)
+    };
+    // That of a parallel worker does not say where its transaction ends; that of the leader, which passes it on, does.
+    let passed_on = errors(scene)
+        .map(|one| one.error)
+        .filter(|error| is_of_apply(error) && failure::distance(error) > 0)
+        .find(|error| {
+            error
+                .finish_lsn
+                .is_some_and(|finish| is_ahead(finish, error))
+        })
+        .map(|error| error.last_at);
     let mut is_newest = true;
     let standing = errors(scene)
         .filter(|one| is_of_apply(one.error) && !failure::is_of_copy(one.error))
@@ -75,10 +91,11 @@ pub(super) fn of_data<'a>(scene: &'a Scene) -> Option<Standing<'a>> {
                 return false;
             }
             if let Some(finish) = one.error.finish_lsn {
-                return applied.is_none_or(|applied| applied < finish)
-                    && is_fresh(scene, one.error);
+                return is_ahead(finish, one.error);
             }
-            is_newest && comes_again(scene, one)
+            let is_passed_on = one.error.kind == WorkerKind::ParallelApply
+                && passed_on.is_some_and(|at| (at - one.error.last_at).abs() <= TOGETHER);
+            is_passed_on || is_newest && comes_again(scene, one)
         });
     // All of them, for `first_of` to choose from.
     let standing: Vec<Standing> = standing.collect();
