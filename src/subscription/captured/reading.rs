@@ -80,7 +80,7 @@ fn outermost(text: &str) -> Option<&str> {
     let open = text[start..].chars().next()?;
     let inside = &text[start + open.len_utf8()..];
     let (_, close) = MARKS.iter().find(|(one, _)| *one == open)?;
-    Some(&inside[..inside.rfind(*close)?])
+    Some(inside[..inside.rfind(*close)?].trim())
 }
 
 /// What stands in quotation marks.
