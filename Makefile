@@ -19,6 +19,8 @@ export PUBLISHER_BIN ?= $(REPLWARDEN_CACHE)/postgresql-12/bin
 endif
 # Tells pgrx which server to build for, so that nobody has to run `cargo pgrx init`.
 export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
+# Tests wait for servers much of their time.
+export RUST_TEST_THREADS ?= $(shell expr 2 '*' "$$(nproc)")
 # RUSTFLAGS replace the linker flags by which cargo-pgrx keeps the SQL metadata in the library.
 unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 

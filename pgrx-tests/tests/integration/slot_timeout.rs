@@ -3,7 +3,7 @@
 use replwarden_tests::{DEFAULT_DEADLINE, wait_until};
 
 use crate::diagnose::{
-    assert_found, assert_goes_on, builder, evidence, paste, streaming, wait_found,
+    assert_found, assert_goes_on, builder, commented, evidence, streaming, wait_found,
 };
 use crate::preflight_check::{self, Preflight, row_of};
 use crate::since::since;
@@ -61,11 +61,8 @@ fn slot_that_was_idle_for_too_long() {
             && evidence(status, &row, "slot,invalidation_reason").as_deref() == Some("idle_timeout")
     });
     pair.publisher().set(SETTING, "0");
-    if slot.text("remedy").contains("DROP SUBSCRIPTION") {
-        preflight_check::paste(&pair, &slot);
-    } else {
-        paste(&pair, &row);
-    }
+    preflight_check::paste(&pair, &slot);
+    pair.on_publisher(&commented(&slot, "SELECT pg_drop_replication_slot"));
     pair.on_subscriber("truncate item");
     pair.subscribe();
     assert_goes_on(&pair);

@@ -29,11 +29,14 @@ fn lsn(word: &str) -> Option<i64> {
 /// Schema and name of the table, where the message or its context quotes it as `schema.table`.
 pub(super) fn relation(message_id: &str, message: &str, context: &str) -> Option<(String, String)> {
     if message_id.contains("relation \"%s.%s\"") || message_id.contains("table \"%s.%s\"") {
-        // A name may have such marks, too; where there are no others, it is all between the first and the last.
-        let name = if message_id.matches('"').count() == 2 {
-            outermost(message)
-        } else {
+        // A name may have such marks, too: where no other name can follow, it is all between the first and the last.
+        let after = message_id
+            .split_once("\"%s.%s\"")
+            .map_or("", |(_, after)| after);
+        let name = if after.replace("conflict=%s", "").contains('%') {
             quoted(message).into_iter().next()
+        } else {
+            outermost(message)
         };
         return qualified(name?);
     }
@@ -77,7 +80,7 @@ fn outermost(text: &str) -> Option<&str> {
     let open = text[start..].chars().next()?;
     let inside = &text[start + open.len_utf8()..];
     let (_, close) = MARKS.iter().find(|(one, _)| *one == open)?;
-    Some(&inside[..inside.rfind(*close)?])
+    Some(inside[..inside.rfind(*close)?].trim())
 }
 
 /// What stands in quotation marks.
@@ -191,6 +194,10 @@ mod tests {
             "conflict detected on relation \"public.it's \"odd\"\": conflict=insert_exists";
         let odd = Some(("public".to_owned(), "it's \"odd\"".to_owned()));
         assert_eq!(relation(id, message, ""), odd);
+        let id =
+            "logical replication target relation \"%s.%s\" has incompatible generated column: %s";
+        let message = "logical replication target relation \"public.loans\" has incompatible generated column: \"n\"";
+        assert_eq!(relation(id, message, ""), loans);
         let pglogical =
             "apply INSERT from remote relation public.loans in commit before 0/1A2B, xid 733";
         assert_eq!(relation("", "", pglogical), loans);
