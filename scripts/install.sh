@@ -26,6 +26,13 @@ rm -rf "$package"
 # Its standard output only names the files of the package; cargo's progress and errors are on the other.
 cargo pgrx package --pg-config "$pg_config" --no-default-features --features "pg$pg" --out-dir "$package" >/dev/null
 
+# The install scripts of earlier releases, where the updates that the tests make begin.
+for script in sql/released/replwarden--*.sql; do
+    [[ -e $script ]] || continue
+    target=$package$("$pg_config" --sharedir)/extension/${script##*/}
+    [[ -e $target ]] || install -D -m 644 "$script" "$target"
+done
+
 changed=''
 while IFS= read -r file; do
     target=${file#"$package"}

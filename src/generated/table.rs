@@ -3,6 +3,7 @@
 use super::{GENERATE_FUNCTION, GENERATE_TRIGGER, RULE_FUNCTION};
 use crate::error::Error;
 use crate::pg::relation::{Lock, Relation};
+use crate::pg::session;
 use crate::pg::spi;
 use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
@@ -55,21 +56,28 @@ impl OwnedTable {
         if !Relation::lock(oid, lock) {
             return Err(Error::UnknownTable { oid });
         }
-        for partition in spi::query(PARTITIONS, &[oid.into()], |row| spi::required(row, 1))? {
-            Relation::lock(partition, lock);
-        }
-        Self::from_row(oid, spi::query(TABLE, &[oid.into()], table_row)?)
+        // The caller may be one whose search_path is that of his user.
+        session::with_safe_search_path(|| {
+            for partition in spi::query(PARTITIONS, &[oid.into()], |row| spi::required(row, 1))? {
+                Relation::lock(partition, lock);
+            }
+            Self::from_row(oid, spi::query(TABLE, &[oid.into()], table_row)?)
+        })
     }
 
     /// Without a lock, and without writing: on a standby, too.
     pub(crate) fn find(oid: Option<pg_sys::Oid>) -> Result<Self, Error> {
         let oid = oid.ok_or(Error::NullArgument("relation"))?;
-        Self::from_row(oid, spi::read(TABLE, &[oid.into()], table_row)?)
+        Self::from_row(oid, Self::read(oid)?)
     }
 
     /// Likewise, whoever its owner is.
     pub(crate) fn find_any(oid: pg_sys::Oid) -> Result<Self, Error> {
-        Self::any_from_row(oid, spi::read(TABLE, &[oid.into()], table_row)?)
+        Self::any_from_row(oid, Self::read(oid)?)
+    }
+
+    fn read(oid: pg_sys::Oid) -> Result<Vec<TableRow>, Error> {
+        session::with_safe_search_path(|| spi::read(TABLE, &[oid.into()], table_row))
     }
 
     pub(crate) fn check_owner(&self) -> Result<(), Error> {

@@ -6,6 +6,8 @@ use crate::error::Error;
 use crate::pg::compiled::CompiledTable;
 use crate::pg::raw;
 use crate::pg::relation::{Lock, Relation};
+use crate::pg::session;
+use crate::pg::trigger::Fired;
 use pgrx::{IntoDatum, pg_guard, pg_sys};
 
 /// `TRIGGER_FIRED_BY_UPDATE` and its siblings of `commands/trigger.h`.
@@ -50,7 +52,9 @@ impl Row {
     }
 }
 
-/// `_repl_generate()`: computes every derived column of the row.
+/// `_repl_generate()`: computes every derived column of the row. A row that replication brings is written by the owner of the
+/// subscription, a superuser up to 15 and with pglogical; the expression is that of the table's owner, and has no more than his
+/// rights (as the server itself has it from 16 on, `SwitchToUntrustedUser`).
 ///
 /// Not `#[pg_guard]`: expressions are evaluated without a guard (see `pg::raw`), and whatever may panic is
 /// called through functions that have one.
@@ -63,17 +67,35 @@ unsafe extern "C-unwind" fn repl_generate(call: pg_sys::FunctionCallInfo) -> pg_
             return protocol_violated();
         };
         let generate = (*(*call).flinfo).fn_oid;
+        let owner = (*(*row.relation).rd_rel).relowner;
+        let tuple = if session::fires_as_replica() && raw::GetUserId() != owner {
+            let caller = raw::become_restricted(owner);
+            let tuple = compute(&row, generate);
+            raw::become_again(caller);
+            tuple
+        } else {
+            compute(&row, generate)
+        };
+        pg_sys::Datum::from(tuple)
+    }
+}
+
+/// # Safety
+/// As for [`CompiledTable::compute`].
+#[inline]
+unsafe fn compute(row: &Row, generate: pg_sys::Oid) -> pg_sys::HeapTuple {
+    // SAFETY: the caller's promise.
+    unsafe {
         let key = ((*row.relation).rd_id, raw::GetUserId());
         let table = match compile::last_used(key) {
             Some(table) if (*table).is_usable() => table,
             _ => look_up(key.0, key.1, generate),
         };
-        let tuple = if (*table).is_evaluating() {
-            compute_nested(&row, generate)
+        if (*table).is_evaluating() {
+            compute_nested(row, generate)
         } else {
             (*table).compute(row.tuple, row.slot)
-        };
-        pg_sys::Datum::from(tuple)
+        }
     }
 }
 
@@ -93,21 +115,18 @@ unsafe extern "C-unwind" fn repl_rule(call: pg_sys::FunctionCallInfo) -> pg_sys:
 /// triggers that fire only for such rows (ENABLE REPLICA), or for every row where somebody has enabled all triggers of the
 /// table (`pg_restore --disable-triggers`).
 #[unsafe(no_mangle)]
+#[pg_guard]
 unsafe extern "C-unwind" fn repl_ignore_replicated(
     call: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
-    // SAFETY: called by the server's trigger manager: INSERT and UPDATE are told from DELETE by the row that they bring.
-    unsafe {
-        let replica = pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32;
-        if pg_sys::SessionReplicationRole == replica {
-            return pg_sys::Datum::null();
-        }
-        match Row::from_call(call) {
-            Some(row) => pg_sys::Datum::from(row.tuple),
-            None => {
-                pg_sys::Datum::from((*(*call).context.cast::<pg_sys::TriggerData>()).tg_trigtuple)
-            }
-        }
+    // SAFETY: called by the server's trigger manager, or, where it is not, refused: anybody can write a SELECT of it.
+    let Some(fired) = (unsafe { Fired::from_call(call) }) else {
+        Error::NotFiredAsBeforeTrigger.raise();
+    };
+    if session::fires_as_replica() {
+        pg_sys::Datum::null()
+    } else {
+        pg_sys::Datum::from(fired.tuple)
     }
 }
 

@@ -13,13 +13,15 @@ use std::ffi::CString;
 #[pg_extern(sql = false)]
 fn repl_rule_expression(trigger: pg_sys::Oid) -> Result<Option<String>, ErrorReport> {
     // Only a tree that the server wrote into pg_trigger may be read: a forged one could do anything.
-    let stored = spi::read(
-        "select t.tgrelid, t.tgqual::pg_catalog.text
-           from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
-          where t.oid = $1 and t.tgqual is not null and p.proname = '_repl_rule'",
-        &[trigger.into()],
-        |row| Ok((spi::required(row, 1)?, spi::required::<String>(row, 2)?)),
-    )?;
+    const STORED: &str = "
+        select t.tgrelid, t.tgqual::pg_catalog.text
+          from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+         where t.oid = $1 and t.tgqual is not null and p.proname = '_repl_rule'";
+    let stored = session::with_safe_search_path(|| {
+        spi::read(STORED, &[trigger.into()], |row| {
+            Ok((spi::required(row, 1)?, spi::required::<String>(row, 2)?))
+        })
+    })?;
     let Some((oid, tree)) = stored.into_iter().next() else {
         return Ok(None);
     };

@@ -2,7 +2,7 @@
 //! exactly the same. Nothing in here waits, but for the system's resolver ([`super::resolver`]); the caller waits for the
 //! socket.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::FromRawFd;
@@ -48,7 +48,16 @@ pub(crate) struct Connection {
     connection: NonNull<PGconn>,
     /// What has come of the answer that is being received: its end comes later, perhaps.
     answer: Option<Result<Option<String>, String>>,
+    /// Bytes that have come since it was begun, or a statement was sent; about.
+    received: u64,
+    /// The other side does not do what it should: nothing more is to be sent.
+    is_spoilt: bool,
 }
+
+/// A catalog of 10,000 tables with all of their columns takes a tenth of it.
+const LONGEST_ANSWER: u64 = 256 * 1024 * 1024;
+/// libpq keeps the memory that the longest message took.
+const LONGEST_TO_KEEP: u64 = 4 * 1024 * 1024;
 
 impl Connection {
     /// Begins to connect, with some keywords set over the connection string. The first thing to wait for is a writable socket.
@@ -68,9 +77,13 @@ impl Connection {
         let connection = Self {
             connection: NonNull::new(connection).ok_or("out of memory")?,
             answer: None,
+            received: 0,
+            is_spoilt: false,
         };
         // SAFETY: a connection.
         let status = unsafe {
+            // Else they would be written to the server log, as they come.
+            pq_sys::PQsetNoticeReceiver(connection.as_ptr(), Some(ignore_notice), ptr::null_mut());
             // For [`Connection::refusal`].
             pq_sys::PQsetErrorVerbosity(connection.as_ptr(), PGVerbosity::PQERRORS_VERBOSE);
             pq_sys::PQstatus(connection.as_ptr())
@@ -93,6 +106,7 @@ impl Connection {
 
     /// Goes on connecting, as the socket is ready. `None`: connected.
     pub(crate) fn go_on_connecting(&mut self) -> Result<Option<Interest>, String> {
+        self.count_received()?;
         // SAFETY: a connection that was begun and whose socket is ready.
         match unsafe { pq_sys::PQconnectPoll(self.as_ptr()) } {
             PostgresPollingStatusType::PGRES_POLLING_READING => Ok(Some(Interest::Readable)),
@@ -117,7 +131,7 @@ impl Connection {
 
     /// Sends one statement with text parameters, and says what to wait for.
     pub(crate) fn send(&mut self, sql: &CStr, parameters: &[CString]) -> Result<Interest, String> {
-        self.answer = None;
+        (self.answer, self.received) = (None, 0);
         let values: Vec<*const c_char> = parameters.iter().map(|one| one.as_ptr()).collect();
         let none = ptr::null();
         // SAFETY: as many values as are counted, which libpq copies; without types, lengths and formats all are text.
@@ -135,7 +149,8 @@ impl Connection {
                 0,
             )
         };
-        if sent == 0 {
+        // SAFETY: a connection that has just been sent a statement. Of several rows only one is in memory at a time.
+        if sent == 0 || unsafe { pq_sys::PQsetSingleRowMode(self.as_ptr()) } == 0 {
             return Err(self.error());
         }
         Ok(if self.flush()? {
@@ -161,6 +176,7 @@ impl Connection {
         if self.flush()? {
             return Ok(Err(Interest::Writable));
         }
+        self.count_received()?;
         // SAFETY: a connection.
         if unsafe { pq_sys::PQconsumeInput(self.as_ptr()) } == 0 {
             return Err(self.error());
@@ -176,16 +192,47 @@ impl Connection {
             let Some(result) = NonNull::new(result).map(Answer) else {
                 return self.answer.take().unwrap_or(Ok(None)).map(Ok);
             };
-            if !matches!(self.answer, Some(Err(_))) {
-                self.answer = Some(result.first());
+            match (result.first(), &self.answer) {
+                // It would come again and again.
+                (Content::Copy, _) => {
+                    self.is_spoilt = true;
+                    return Err("the publisher answered with a COPY".to_owned());
+                }
+                (_, Some(Err(_))) | (Content::Rest, Some(Ok(_))) => {}
+                (Content::Rest, None) => self.answer = Some(Ok(None)),
+                (Content::Row(value), None) => self.answer = Some(Ok(value)),
+                (Content::Row(_), Some(Ok(_))) => {}
+                (Content::Error(message), _) => self.answer = Some(Err(message)),
             }
         }
+    }
+
+    /// An error when too much has come.
+    fn count_received(&mut self) -> Result<(), String> {
+        let mut waiting: libc::c_int = 0;
+        // SAFETY: writes a number; for what is no socket it fails, and the number stays 0.
+        unsafe { libc::ioctl(self.socket(), libc::FIONREAD, &raw mut waiting) };
+        self.received += u64::try_from(waiting).unwrap_or(0);
+        if self.received > LONGEST_ANSWER {
+            self.is_spoilt = true;
+            return Err(format!(
+                "the publisher's answer is longer than {} MB",
+                LONGEST_ANSWER / 1024 / 1024
+            ));
+        }
+        Ok(())
     }
 
     /// The connection is good, whatever was answered.
     pub(crate) fn is_alive(&self) -> bool {
         // SAFETY: a connection.
-        unsafe { pq_sys::PQstatus(self.as_ptr()) == ConnStatusType::CONNECTION_OK }
+        let status = unsafe { pq_sys::PQstatus(self.as_ptr()) };
+        status == ConnStatusType::CONNECTION_OK && !self.is_spoilt
+    }
+
+    /// It has not taken so much memory that another one is better for the next question.
+    pub(crate) fn is_worth_keeping(&self) -> bool {
+        self.received <= LONGEST_TO_KEEP
     }
 
     /// What goes on between both sides is encrypted.
@@ -277,20 +324,32 @@ impl Drop for Connection {
 
 struct Answer(NonNull<PGresult>);
 
+/// What a result of libpq brings.
+enum Content {
+    /// Its first column.
+    Row(Option<String>),
+    /// The end of the rows, or of a statement that has none.
+    Rest,
+    Copy,
+    Error(String),
+}
+
 impl Answer {
-    fn first(&self) -> Result<Option<String>, String> {
+    fn first(&self) -> Content {
         let result = self.0.as_ptr();
-        // SAFETY: a result; rows and columns are asked for only where there are some, and copied.
+        // SAFETY: a result; a column is asked for only where there is one, and copied.
         unsafe {
             match pq_sys::PQresultStatus(result) {
-                ExecStatusType::PGRES_TUPLES_OK => {
-                    let is_null = pq_sys::PQntuples(result) == 0
-                        || pq_sys::PQnfields(result) == 0
-                        || pq_sys::PQgetisnull(result, 0, 0) != 0;
-                    Ok((!is_null).then(|| text(pq_sys::PQgetvalue(result, 0, 0))))
+                ExecStatusType::PGRES_SINGLE_TUPLE => {
+                    let is_null =
+                        pq_sys::PQnfields(result) == 0 || pq_sys::PQgetisnull(result, 0, 0) != 0;
+                    Content::Row((!is_null).then(|| text(pq_sys::PQgetvalue(result, 0, 0))))
                 }
-                ExecStatusType::PGRES_COMMAND_OK => Ok(None),
-                _ => Err(one_line(&text(pq_sys::PQresultErrorMessage(result)))),
+                ExecStatusType::PGRES_TUPLES_OK | ExecStatusType::PGRES_COMMAND_OK => Content::Rest,
+                ExecStatusType::PGRES_COPY_IN
+                | ExecStatusType::PGRES_COPY_OUT
+                | ExecStatusType::PGRES_COPY_BOTH => Content::Copy,
+                _ => Content::Error(one_line(&text(pq_sys::PQresultErrorMessage(result)))),
             }
         }
     }
@@ -302,6 +361,8 @@ impl Drop for Answer {
         unsafe { pq_sys::PQclear(self.0.as_ptr()) };
     }
 }
+
+extern "C" fn ignore_notice(_: *mut c_void, _: *const PGresult) {}
 
 fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();

@@ -70,6 +70,16 @@ unsafe extern "C-unwind" {
     /// `utils/init/miscinit.c`
     pub(crate) fn GetUserId() -> pg_sys::Oid;
 
+    /// `utils/init/miscinit.c`; use through [`become_restricted`].
+    fn GetUserIdAndSecContext(role: *mut pg_sys::Oid, context: *mut c_int);
+    /// `utils/init/miscinit.c`; use through [`become_restricted`].
+    fn SetUserIdAndSecContext(role: pg_sys::Oid, context: c_int);
+
+    /// `utils/misc/guc.c`; use through [`become_restricted`].
+    fn NewGUCNestLevel() -> c_int;
+    /// `utils/misc/guc.c`; use through [`become_restricted`].
+    fn AtEOXact_GUC(is_commit: bool, level: c_int);
+
     /// `access/transam/xact.c`
     pub(crate) fn GetCurrentTransactionNestLevel() -> c_int;
 
@@ -107,4 +117,47 @@ pub(crate) unsafe fn slot_getsomeattrs(slot: *mut pg_sys::TupleTableSlot, attrib
 pub(crate) unsafe fn slot_getallattrs(slot: *mut pg_sys::TupleTableSlot) {
     // SAFETY: a slot that holds a row has a descriptor.
     unsafe { slot_getsomeattrs(slot, (*(*slot).tts_tupleDescriptor).natts) }
+}
+
+/// Who called, and the settings of his session.
+pub(crate) struct Caller {
+    role: pg_sys::Oid,
+    context: c_int,
+    settings: c_int,
+}
+
+/// Another role, in a security-restricted operation, as the server runs the functions of an index for the table's owner
+/// (`DefineIndex` of `commands/indexcmds.c`): its code can neither become the caller nor leave anything behind in the session.
+///
+/// # Safety
+/// [`become_again`] follows, or an error that ends the (sub)transaction, whose abort puts all of it back.
+#[inline]
+pub(crate) unsafe fn become_restricted(role: pg_sys::Oid) -> Caller {
+    let restricted =
+        (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as c_int;
+    let mut caller = Caller {
+        role: pg_sys::InvalidOid,
+        context: 0,
+        settings: 0,
+    };
+    // SAFETY: they read and write variables of this backend.
+    unsafe {
+        GetUserIdAndSecContext(&raw mut caller.role, &raw mut caller.context);
+        SetUserIdAndSecContext(role, caller.context | restricted);
+        caller.settings = NewGUCNestLevel();
+    }
+    caller
+}
+
+/// Settings that have been changed meanwhile are as before.
+///
+/// # Safety
+/// Ends the last [`become_restricted`] that has not ended.
+#[inline]
+pub(crate) unsafe fn become_again(caller: Caller) {
+    // SAFETY: the level that was opened then. A setting that is put back was good before.
+    unsafe {
+        AtEOXact_GUC(false, caller.settings);
+        SetUserIdAndSecContext(caller.role, caller.context);
+    }
 }

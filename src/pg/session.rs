@@ -45,21 +45,35 @@ pub(crate) fn with_settings<R>(settings: &[(&CStr, &CStr)], work: impl FnOnce() 
 
 /// Runs `work` as another role, in a security-restricted operation, as the server runs the functions of an
 /// index for the table's owner (`SetUserIdAndSecContext` in `commands/indexcmds.c`): code of the role can
-/// neither become the caller nor leave anything behind in the session.
+/// neither become the caller nor leave anything behind in the session, be it a setting.
 pub(crate) fn as_role<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
     let mut caller = pg_sys::InvalidOid;
     let mut context = 0;
     let restricted =
         (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
-    // SAFETY: both are put back below whether `work` returns or raises.
-    unsafe {
+    // SAFETY: role and context are put back below whether `work` returns or raises; the level of settings is closed
+    // below, or by the abort that follows an error.
+    let level = unsafe {
         pg_sys::GetUserIdAndSecContext(&mut caller, &mut context);
         pg_sys::SetUserIdAndSecContext(role, context | restricted);
-    }
-    PgTryBuilder::new(AssertUnwindSafe(work))
-        // SAFETY: the values that were in force before.
-        .finally(|| unsafe { pg_sys::SetUserIdAndSecContext(caller, context) })
-        .execute()
+        pg_sys::NewGUCNestLevel()
+    };
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        let result = work();
+        // SAFETY: the level opened above. What was set in it is undone.
+        unsafe { pg_sys::AtEOXact_GUC(false, level) };
+        result
+    }))
+    // SAFETY: the values that were in force before.
+    .finally(|| unsafe { pg_sys::SetUserIdAndSecContext(caller, context) })
+    .execute()
+}
+
+/// Triggers fire as they do for replicated rows.
+#[inline]
+pub(crate) fn fires_as_replica() -> bool {
+    // SAFETY: reads a variable of this backend.
+    unsafe { pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32 }
 }
 
 /// Runs `work` with a snapshot, which a callback at the end of a transaction does not have.

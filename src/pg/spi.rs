@@ -192,13 +192,12 @@ pub(crate) fn required<T: pgrx::FromDatum + pgrx::IntoDatum>(
 
 /// Schema and owner of this extension.
 pub(crate) fn extension() -> Result<(String, pg_sys::Oid), Error> {
-    read_kept(
-        "select n.nspname::pg_catalog.text, e.extowner
+    const FIND: &str = "select n.nspname::pg_catalog.text, e.extowner
            from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
-          where e.extname = 'replwarden'",
-        &[],
-        |row| Ok((required(row, 1)?, required(row, 2)?)),
-    )?
+          where e.extname = 'replwarden'";
+    session::with_safe_search_path(|| {
+        read_kept(FIND, &[], |row| Ok((required(row, 1)?, required(row, 2)?)))
+    })?
     .pop()
     .ok_or(Error::NotInstalled)
 }

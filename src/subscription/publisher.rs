@@ -67,6 +67,48 @@ pub(crate) struct Facts {
     pub(crate) slots: Vec<Slot>,
 }
 
+/// An answer that can be read, and that may be anything nevertheless.
+pub(crate) trait Plausible {
+    /// What it says can be: it is added and subtracted, and made a time or a position.
+    fn is_plausible(&self) -> bool;
+}
+
+/// Times are in seconds since 1970: up to the year 3000.
+const TIMES: std::ops::Range<f64> = 0.0..32_503_680_000.0;
+/// Of a table with its TOAST table, neither of which has more than 2^32 blocks of 32 kB.
+const TABLE_BYTES: std::ops::RangeInclusive<i64> = 0..=1 << 48;
+const TABLE_ROWS: std::ops::Range<f64> = -1.0..1e18;
+
+impl Plausible for Facts {
+    fn is_plausible(&self) -> bool {
+        let slots = self.slots.iter().flat_map(|slot| {
+            let sent = slot.walsender.as_ref().and_then(|one| one.sent_lsn);
+            [slot.restart_lsn, slot.confirmed_lsn, slot.replay_lsn, sent]
+        });
+        let numbers = [
+            Some(self.lsn),
+            self.max_wal_size,
+            self.max_slot_wal_keep_size,
+        ];
+        let times = [Some(self.now), self.oldest_transaction_at];
+        numbers
+            .into_iter()
+            .chain(slots)
+            .flatten()
+            .all(|one| one >= 0)
+            && times.iter().flatten().all(|one| TIMES.contains(one))
+    }
+}
+
+impl Plausible for Catalog {
+    fn is_plausible(&self) -> bool {
+        self.tables.iter().all(|table| {
+            table.bytes.is_none_or(|bytes| TABLE_BYTES.contains(&bytes))
+                && table.rows.is_none_or(|rows| TABLE_ROWS.contains(&rows))
+        })
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Slot {
     pub(crate) name: String,

@@ -5,7 +5,7 @@ use postgres::error::SqlState;
 use crate::database::{Database, OWNER, lines};
 
 /// Whatever the extension could have left in a database.
-const LEFT: &str = "
+pub(crate) const LEFT: &str = "
     select 'trigger', tgname::text from pg_trigger where not tgisinternal
     union all
     select 'event trigger', evtname from pg_event_trigger

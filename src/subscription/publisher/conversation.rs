@@ -3,7 +3,7 @@
 
 use super::approach::{Approach, NO_ANSWER, Progress, timed_out};
 use super::history::History;
-use super::{Catalog, FACTS_QUESTION, Facts, PREPARATION};
+use super::{Catalog, FACTS_QUESTION, Facts, PREPARATION, Plausible};
 use crate::guc;
 use crate::pg::libpq::{Connection, Interest};
 use serde::de::DeserializeOwned;
@@ -215,7 +215,9 @@ impl Conversation {
         let is_waiting = self.socket().is_some();
         if is_ready {
             self.go_on(now);
-        } else if is_waiting && now >= self.deadline {
+        }
+        // Its socket may be ready again and again.
+        if self.socket().is_some() && now >= self.deadline {
             let what = match std::mem::replace(&mut self.phase, Phase::Apart) {
                 Phase::Approaching => self.approach.give_up().1,
                 _ => NO_ANSWER,
@@ -307,7 +309,7 @@ impl Conversation {
     ) {
         match question {
             Question::Preparation => self.ask(connection, Question::Facts, now),
-            Question::Facts => match read::<Facts>(answer) {
+            Question::Facts => match read_plausible::<Facts>(answer) {
                 Ok(facts) => {
                     self.slots_asked.clone_from(&self.asked.slots);
                     self.history.add(self.asked_at, facts.lsn);
@@ -323,13 +325,13 @@ impl Conversation {
                         self.next_catalog = now + rounds.min(CATALOG_INTERVAL);
                         self.ask(connection, Question::Catalog, now);
                     } else {
-                        self.phase = Phase::Idle(connection);
+                        self.rest(connection);
                     }
                 }
                 Err(message) => self.fail(message, now),
             },
             Question::Catalog => {
-                match read::<Catalog>(answer) {
+                match read_plausible::<Catalog>(answer) {
                     // What is the same as before is no news to anybody.
                     Ok(catalog)
                         if self.catalog.as_ref() == Some(&catalog)
@@ -341,8 +343,14 @@ impl Conversation {
                     }
                     Err(message) => self.note(&message),
                 }
-                self.phase = Phase::Idle(connection);
+                self.rest(connection);
             }
+        }
+    }
+
+    fn rest(&mut self, connection: Connection) {
+        if connection.is_worth_keeping() {
+            self.phase = Phase::Idle(connection);
         }
     }
 
@@ -411,6 +419,18 @@ pub(super) fn read<T: DeserializeOwned>(answer: Option<String>) -> Result<T, Str
         .map_err(|error| format!("the publisher's answer cannot be read: {error}"))
 }
 
+fn read_plausible<T: DeserializeOwned + Plausible>(answer: Option<String>) -> Result<T, String> {
+    let answer: T = read(answer)?;
+    if answer.is_plausible() {
+        Ok(answer)
+    } else {
+        Err(
+            "the publisher's answer cannot be true: it holds a number that is none of a server"
+                .to_owned(),
+        )
+    }
+}
+
 /// A text[] as the server reads it.
 pub(crate) fn array(elements: &[String]) -> String {
     let quoted: Vec<String> = elements
@@ -429,6 +449,26 @@ pub(crate) fn epoch() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_no_server_are_refused() {
+        let facts = |lsn: &str, now: &str| {
+            let text = format!(r#"{{"now": {now}, "lsn": {lsn}, "slots": []}}"#);
+            read_plausible::<Facts>(Some(text)).is_ok()
+        };
+        assert!(facts("0", "1700000000.5") && facts("9223372036854775807", "0"));
+        assert!(!facts("-1", "0") && !facts("0", "-1") && !facts("0", "1e308"));
+        let catalog = |bytes: &str, rows: &str| {
+            let text = format!(
+                r#"{{"publications": [], "tables": [{{"schema_name": "", "table_name": "", "bytes": {bytes}, "rows": {rows}, "publications": []}}]}}"#
+            );
+            read_plausible::<Catalog>(Some(text)).is_ok()
+        };
+        assert!(catalog("null", "null") && catalog("35184372088832", "-1"));
+        assert!(
+            !catalog("-1", "0") && !catalog("9223372036854775807", "0") && !catalog("0", "1e300")
+        );
+    }
 
     #[test]
     fn names_with_quotes_are_elements_of_an_array() {
